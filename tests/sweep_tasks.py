@@ -12,7 +12,7 @@ import optax
 from jaxsched import search
 from jaxsched.search import Supervised, accuracy
 from jaxsched.search.engine import _engine
-from jaxsched.search.tasks._reading import read_batches
+from jaxsched.search.tasks._reading import Batches
 
 
 def data(samples, classes=3, features=6):
@@ -92,7 +92,7 @@ def python_loop(task, values, seed):
     state = init(jax.random.key(seed))
     losses = []
     steps = len(next(iter(values.values())))
-    table = read_batches(task, seed, 0, steps)
+    table = Batches(task).read(seed, 0, steps)
     for t in range(steps):
         now = {name: np.float32(v[t]) for name, v in values.items()}
         state, metrics = step(state, now, jax.tree.map(lambda x, t=t: x[t], table))

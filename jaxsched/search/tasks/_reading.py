@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ from jaxsched._types import PyTree
 from jaxsched.search._fingerprint import digest, fingerprint_of
 from jaxsched.search.tasks._protocol import Task
 
-# Of the whole process: a sweep's threads, its store, and units in threads read the same source.
+# Of the whole process: a sweep's threads, its store, and units in threads read the same source, and
+# a file that two threads seek in gives each the other's rows.
 _READING = threading.RLock()
 _PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and updates of each
 
@@ -23,17 +25,55 @@ _PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and update
 class Batches:
     """What the updates of a task read."""
 
-    task: Task
-    row: PyTree  # what each is, abstract
+    task: Any  # a `Task`, which may have `batches`
+    row: PyTree = None  # what each is, abstract; unknown until the first is read
 
     @property
     def drawn(self) -> bool:
         """Whether a task has batches, and not the numbers of its updates only."""
         return getattr(self.task, "batches", None) is not None
 
-    def read(self, seed: int, start: int, length: int, steps: int, caller: str = "sweep") -> PyTree:
-        """Those of ``length`` updates, of ``steps`` in all; see ``read_batches``."""
-        return read_batches(self.task, seed, start, length, caller, steps, self.row)
+    def read(
+        self, seed: int, start: int, length: int, steps: int | None = None, caller: str = "sweep"
+    ) -> PyTree:
+        """Those of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length]."""
+        if not self.drawn:
+            return np.arange(start, start + length, dtype=np.int32)
+        called = f"{caller}(task=...): batches({seed}, {start}, {length})"
+        try:
+            with _READING:
+                drawn = self.task.batches(seed, start, length)
+        except (StopIteration, IndexError) as error:
+            needed = "" if steps is None else f" of the {steps}"
+            raise ValueError(
+                f"{called} must return what the updates {start} to {start + length - 1}{needed} "
+                f"read, got {type(error).__name__}{f' ({error})' if str(error) else ''}: the data "
+                "have ended too early. Begin them again, as `js.search.shuffled` does, or train "
+                "fewer steps."
+            ) from error
+        except Exception as error:
+            error.add_note(f"in {called}")
+            raise
+        self._check(drawn, length, called)
+        return drawn
+
+    def _check(self, drawn: PyTree, length: int, called: str) -> None:
+        """Raises unless these are numbers, ``length`` rows of them, each as the first one."""
+        leaves = jax.tree.leaves(drawn)
+        for dtype in (leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")):
+            if not (jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_):
+                raise TypeError(f"{called} must return arrays of numbers, got dtype {dtype}.")
+        lengths = {np.shape(leaf)[:1] for leaf in leaves}
+        if lengths != {(length,)}:
+            raise TypeError(
+                f"{called} must return arrays with the leading axis {length}, "
+                f"got the leading axes {sorted(lengths)}."
+            )
+        if self.row is not None and (got := shown(_row(drawn))) != (wanted := shown(self.row)):
+            raise TypeError(
+                f"{called} must return rows of the shapes and dtypes of the first ones, {wanted}, "
+                f"got {got}."
+            )
 
     def digest_of_runs(self, seeds: tuple[int, ...], steps: int, rows: int) -> str:
         """A digest of what runs read: all of it, or ``rows`` of each run, evenly in some pieces
@@ -50,54 +90,6 @@ class Batches:
         return digest(*map(fingerprint_of, read))
 
 
-def read_batches(
-    task: Task,
-    seed: int,
-    start: int,
-    length: int,
-    caller: str = "sweep",
-    steps: int | None = None,
-    like: PyTree = None,
-) -> PyTree:
-    """The batches of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length].
-
-    Raises if their rows are not ``like`` those that were traced.
-    By one thread at a time: a file that two threads seek in gives each the other's rows.
-    """
-    if (batches := getattr(task, "batches", None)) is None:
-        return np.arange(start, start + length, dtype=np.int32)
-    called = f"{caller}(task=...): batches({seed}, {start}, {length})"
-    try:
-        with _READING:
-            drawn = batches(seed, start, length)
-    except (StopIteration, IndexError) as error:
-        needed = "" if steps is None else f" of the {steps}"
-        raise ValueError(
-            f"{called} must return what the updates {start} to {start + length - 1}{needed} read, "
-            f"got {type(error).__name__}{f' ({error})' if str(error) else ''}: the data have ended "
-            "too early. Begin them again, as `js.search.shuffled` does, or train fewer steps."
-        ) from error
-    except Exception as error:
-        error.add_note(f"in {called}")
-        raise
-    leaves = jax.tree.leaves(drawn)
-    for dtype in (leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")):
-        if not (jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_):
-            raise TypeError(f"{called} must return arrays of numbers, got dtype {dtype}.")
-    lengths = {np.shape(leaf)[:1] for leaf in leaves}
-    if lengths != {(length,)}:
-        raise TypeError(
-            f"{called} must return arrays with the leading axis {length}, "
-            f"got the leading axes {sorted(lengths)}."
-        )
-    if like is not None and (got := shown(_row(drawn))) != (wanted := shown(like)):
-        raise TypeError(
-            f"{called} must return rows of the shapes and dtypes of the first ones, {wanted}, got "
-            f"{got}."
-        )
-    return drawn
-
-
 def shown(row: PyTree) -> str:
     """The arrays of a batch: their places, dtypes and shapes."""
     leaves = tree_leaves_with_path(row)
@@ -105,18 +97,19 @@ def shown(row: PyTree) -> str:
 
 
 def first_batch(task: Task, caller: str, steps: int) -> PyTree:
-    """What a row of the batches is, abstract.
-
-    The last of the first two is asked for alone, too. An iterator, which would give each run other
-    data, has gone on, and what begins anew at each call returns the first.
-    """
+    """What a row of the batches is, abstract; raises if its numbers depend on earlier calls."""
+    # ``batches`` must be a function of its arguments, or a run that is resumed, moved or cut into
+    # other segments reads other data, and nothing would tell. So the last of the first two rows is
+    # asked for once more, alone. An iterator has gone on by then and returns a third row; a loader
+    # that begins anew at each call returns the first. One that goes astray only later passes.
+    batches = Batches(task)
     last = min(2, steps) - 1
-    drawn = read_batches(task, 0, 0, last + 1, caller, steps)
+    drawn = batches.read(0, 0, last + 1, steps, caller)
     row = _row(drawn)
     # A copy: a task may reuse one buffer. Of the last row alone, since rows may be large.
-    drawn = [np.array(np.asarray(x)[last:]) for x in jax.tree.leaves(drawn)]
-    alone = read_batches(task, 0, last, 1, caller, steps, row)
-    if any(map(_differ, drawn, map(np.asarray, jax.tree.leaves(alone)))):
+    first = [np.array(np.asarray(x)[last:]) for x in jax.tree.leaves(drawn)]
+    again = Batches(task, row).read(0, last, 1, steps, caller)
+    if any(map(_differ, first, map(np.asarray, jax.tree.leaves(again)))):
         raise ValueError(
             f"{caller}(task=...): batches(seed, start, length) must be a function of its arguments "
             f"alone, but update {last} has other data in batches(0, {last}, 1) than in "
@@ -130,6 +123,9 @@ def _differ(x: np.ndarray, y: np.ndarray) -> bool:
     """Whether they do by more than rounding, which in a product depends on the number of rows."""
     if np.array_equal(x, y) or not jnp.issubdtype(x.dtype, jnp.inexact):
         return not np.array_equal(x, y)
+    # A task may make its batches by a matrix product (a projection, a mixing of channels), and BLAS
+    # adds up in another order for one row than for two. That is far below the square root of the
+    # dtype's precision, 3e-4 of the largest number in float32; other data are far above it.
     wide = np.result_type(x.dtype, np.float64) if x.dtype.kind in "fc" else np.float64
     x, y, eps = x.astype(wide), y.astype(wide), float(jnp.finfo(x.dtype).eps)
     near = eps**0.5 * np.abs(np.where(np.isfinite(x), x, 0)).max(initial=0)

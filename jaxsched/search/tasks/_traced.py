@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,11 @@ from jaxsched.search.tasks._updates import check_all_read, check_every_step, che
 METHODS = ("init", "step", "evaluate")
 
 
+# The trace is all that takes a task apart. The programs, the feed, the store and the identity of a
+# sweep need shapes, jaxprs, digests, arrays and batches, and ask the fold for them. So what is odd
+# about tasks is known in this file alone: arrays that are read from a disk, data behind closures,
+# no batches at all. Folds whose programs have equal digests share a compiled one, and are told
+# apart by their arrays, which are its last arguments.
 @dataclasses.dataclass(frozen=True)
 class Fold:
     """A task, or a fold of one, that was traced: from here on it answers for the task."""
@@ -61,7 +66,7 @@ class Fold:
     def fields(self) -> dict[str, str]:
         """What it computes, and on which arrays, name -> text."""
         kind = type(self.task)
-        # What a spawned process has of the script that spawned it.
+        # A spawned process has the user's script under another name.
         module = kind.__module__.replace("__mp_main__", "__main__")
         computed = {f"task's {method}": digest(self.digests[method]) for method in METHODS}
         named = public(f"{module}.{kind.__qualname__}")
@@ -171,9 +176,13 @@ def trace_folds(
     """
     if folds is not None and getattr(task, "fold", None) is None:
         raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
+    # Folds of a task that is a pytree differ in their arrays alone, which are arguments of its
+    # programs: the first is traced, the others are copies of it with arrays of their own. What an
+    # opaque task closes over only the trace shows, so each of its folds is traced, and those that
+    # turn out to be one program have one digest.
     traced: list[Fold] = []
     kinds: list[tuple[object, Fold]] = []
-    walk = Walk()  # folds share their data
+    walk = Walk()  # digests what folds share, such as their data, once
     for index in range(folds or 1):
         one = task if folds is None else task.fold(index, folds)
         kind, arrays = _kind(one)  # once: a task may read its arrays from a disk
@@ -243,29 +252,40 @@ def trace_task(
 
 
 def _traced(f: Callable[..., Any], *arguments: PyTree) -> tuple[ClosedJaxpr, Any]:
-    """The jaxpr of a function, and the abstract tree that it returns.
-
-    It holds NumPy's arrays, none of those that JAX has made of them. JAX finds the latter again as
-    long as anything holds them, be it the traceback of an error, though the user may have changed
-    NumPy's in place since: the next sweep would train on numbers of before.
-    """
+    """The jaxpr of a function, and the abstract tree that it returns."""
     traced, returned = jax.make_jaxpr(f, return_shape=True)(*arguments)
-    made: dict[int, Any] = {}  # a function that is called twice stays one
+    return _with_users_arrays(traced), returned
 
-    def own(x: Any) -> Any:
-        if type(x) is tuple:
-            return tuple(map(own, x))
-        if hasattr(x, "eqns") and id(x) not in made:
-            params = [{name: own(p) for name, p in eqn.params.items()} for eqn in x.eqns]
-            eqns = [eqn.replace(params=p) for eqn, p in zip(x.eqns, params, strict=True)]
-            made[id(x)] = (
-                x.replace(eqns=eqns)
-                if not hasattr(x, "jaxpr")
-                else x.replace(jaxpr=x.jaxpr.replace(eqns=eqns), consts=[*map(own, x.consts)])
-            )
-        return made.get(id(x), x.view(np.ndarray) if isinstance(x, np.ndarray) else x)
 
-    return own(traced), returned
+def _with_users_arrays(traced: ClosedJaxpr) -> ClosedJaxpr:
+    """The jaxpr with NumPy's arrays as constants, none of those that JAX has made of them."""
+    # JAX makes a float32 copy of a float64 array that a method closes over, as an object of a class
+    # of its own, and finds it again by the user's array as long as anything holds it: our jaxpr,
+    # or the traceback of an error that a notebook keeps. The user may have changed the array in
+    # place since, and the next sweep would train on the numbers of before. A plain view holds the
+    # copy's memory and not that object. Constants stand in closed jaxprs at any depth: those of
+    # jitted functions and of branches are parameters of equations.
+    made: dict[int, Any] = {}  # by id: a function that is called twice stays one, and cheap
+
+    def of_users(x: Any) -> Any:
+        if type(x) is tuple:  # such as the branches of a `cond`
+            return tuple(map(of_users, x))
+        if isinstance(x, np.ndarray):
+            return x.view(np.ndarray)
+        if not hasattr(x, "eqns"):
+            return x
+        if id(x) not in made:
+            made[id(x)] = rebuilt(x)
+        return made[id(x)]
+
+    def rebuilt(x: Any) -> Any:
+        params = [{name: of_users(p) for name, p in eqn.params.items()} for eqn in x.eqns]
+        eqns = [eqn.replace(params=p) for eqn, p in zip(x.eqns, params, strict=True)]
+        if not hasattr(x, "jaxpr"):  # an open one has no constants
+            return x.replace(eqns=eqns)
+        return x.replace(jaxpr=x.jaxpr.replace(eqns=eqns), consts=[*map(of_users, x.consts)])
+
+    return cast(ClosedJaxpr, of_users(traced))
 
 
 def _traced_step(
@@ -275,14 +295,18 @@ def _traced_step(
 
     A Python number in the first state takes the dtype that a step gives it.
     """
-    wanted, known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first), None
-    # Twice at most, unless dtypes depend on dtypes. Leaves, since a state may hold schedules, and
-    # those are equal by their numbers, which abstract ones don't have.
-    while known != jax.tree.leaves(wanted):
-        state, known = wanted, jax.tree.leaves(wanted)
+    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first)
+    # A `0` for a sum of losses becomes the float32 that the first trace returns, and the second
+    # one confirms that: twice at most, unless dtypes depend on dtypes.
+    while True:
         traced, (after, metrics) = _traced(step, state, *arguments)
         check_structure(state, after, caller)
-        wanted = jax.tree.map(promoted, first, state, after)
+        kept = jax.tree.map(promoted, first, state, after)
+        # Leaves, since a state may hold schedules, and those are equal by their numbers, which
+        # abstract ones don't have.
+        if jax.tree.leaves(kept) == jax.tree.leaves(state):
+            break
+        state = kept
     check_same(state, after, caller)
     return state, metrics, traced
 
