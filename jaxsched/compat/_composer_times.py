@@ -22,12 +22,12 @@ def _time(where: str, x: Leaf) -> tuple[Leaf, str]:
     """A pair (value, unit)."""
     if not isinstance(x, str):
         return checked_number(where, x, at_least=0, whole=True), "ba"
-    unit = next((unit for unit in _UNITS if x.lower().endswith(unit)), None)
+    unit = next((unit for unit in _UNITS if x.lower().endswith(unit)), "")
     try:
-        value = float(x[: -len(unit)]) if unit else float("nan")
+        value = float(x.lower().removesuffix(unit))
     except ValueError:
-        value = float("nan")
-    if unit is None or not value >= 0:
+        value = -1.0
+    if not unit or not value >= 0:
         raise ValueError(
             f"{where} must be a time such as '10ba' (units {', '.join(_UNITS)}) or a number of "
             f"batches, got {x!r}."
@@ -52,6 +52,10 @@ Times = Annotated[Any, _times]
 class Clock:
     """Converts the times of one schedule to whole numbers of one unit."""
 
+    # Composer compares each time with the trainer's timestamp in the time's own unit, so that a
+    # milestone in samples and one in batches may stand side by side. A schedule here counts one
+    # thing, so all times of one are in the unit of the first, of which epochs are batches.
+
     def __init__(
         self,
         name: str,
@@ -75,6 +79,8 @@ class Clock:
                     f"composer.{self.name}(max_duration=...) must be given: {word} is a share of "
                     "it, 'dur'."
                 )
+            # The order of the factors is theirs, `value * dataloader_len * max_duration`: the
+            # product is cut to a whole number, and another order may round to the one below.
             total, total_unit = self.duration
             share = self._batches("max_duration", value) if total_unit == "ep" else value
             value, unit = multiply(share, total), "ba" if total_unit == "ep" else total_unit
@@ -121,12 +127,16 @@ class Clock:
         self, warmup: AbstractSchedule, t_max: tuple[Leaf, str], shape: Any, top: Leaf, end: Leaf
     ) -> AbstractSchedule:
         """The warmup and a shape until ``t_max``; after a longer warmup it stays at the top."""
+        # `... if t_max > t_warmup else 0.0`: where the warmup is not over before `t_max`, their
+        # fraction is 0 for ever, the top, and not 1, the end.
         rest = self.rest(warmup, t_max)
         end = where(lambda rest: rest <= 0, (rest,), top, end)
         return self.within(warmup >> shape(top, end, larger(rest, 0)))
 
     def rest(self, warmup: AbstractSchedule, t_max: tuple[Leaf, str]) -> Leaf:
         """What remains of ``t_max``, negative if the warmup is longer."""
+        # Only the schedulers with a warmup refuse a `t_max` shorter than the run, and they compare
+        # the two only if both are in one unit, or are batches and epochs.
         end, whole = self.length("t_max", t_max), self._whole()
         given, told = f"composer.{self.name}(t_max=...)", f" {self.unit!r}"
         check_beside(given, end, "at least", "max_duration", whole, told)

@@ -9,18 +9,9 @@ from typing import Annotated, Any, Literal
 from jaxsched._arrays import is_concrete
 from jaxsched._bounds import FLOAT32_MAX, checked_kind
 from jaxsched._checks import checked_number, checked_steps, violates
+from jaxsched.compat import _pieces as pieces
 from jaxsched.compat._knots import drops, scaled_knots
-from jaxsched.compat._pieces import (
-    floor,
-    held,
-    larger,
-    moved,
-    polynomial,
-    powered,
-    stairs,
-    surely,
-    where,
-)
+from jaxsched.compat._pieces import floor, larger, moved, surely, where
 from jaxsched.compat._signature import (
     AnySpan,
     Flag,
@@ -40,17 +31,17 @@ from jaxsched.schedules._wrappers import Clip
 def _scales(where: str, pairs: Any) -> Any:
     """A dict step -> scale, whose scales may be traced."""
     checked_kind(where, pairs, Mapping, "a dict step -> scale")
-    checked = {
-        checked_steps(f"{where}, a step,", step): checked_number(
-            f"{where}, a scale,", scale, at_least=0
-        )
-        for step, scale in pairs.items()
-    }
-    return dict(sorted(checked.items()))
+    steps = [checked_steps(f"{where}, a step,", step) for step in pairs]
+    scales = [checked_number(f"{where}, a scale,", x, at_least=0) for x in pairs.values()]
+    return dict(sorted(zip(steps, scales, strict=True), key=lambda pair: pair[0]))
 
 
 _Scales = Annotated[Any, _scales]
 _Kind = Literal["linear", "cosine"]
+
+# Optax makes a constant of a length of 0 or less, with a note in the log, and of a rate of 0: the
+# value is `init_value`, where one would expect the end. `nothing` is that rule, and it decides with
+# a traced length too. The cosine alone raises.
 
 
 @drop_in
@@ -86,9 +77,9 @@ def polynomial_schedule(
     """
     last = where(nothing, (transition_steps,), init_value, end_value)
     steps = larger(transition_steps, 0)
-    curve = polynomial(init_value, last, steps, power)
+    curve = pieces.polynomial(init_value, last, steps, power)
     rises = surely(lambda start, end, power: (start < end) & (power != 0), init_value, last, power)
-    return moved(held(rises, curve, last), larger(transition_begin, 0))
+    return moved(pieces.held(rises, curve, last), larger(transition_begin, 0))
 
 
 @drop_in
@@ -129,22 +120,25 @@ def exponential_decay(
     >>> [round(float(decay(t)), 6) for t in (0, 9, 10, 20)]
     [1.0, 1.0, 0.5, 0.3]
     """
+    # A rate of 0 is the same constant there as a length of 0, and not a drop to 0; and a constant
+    # is not clipped, so that an `end_value` above it has no effect.
     still = lambda steps, rate: (steps <= 0) | (rate == 0)
     given = (transition_steps, decay_rate)
     rate = where(still, given, 1.0, decay_rate)
     every = where(nothing, (transition_steps,), 1, transition_steps)
-    law = stairs if staircase else exponential
+    law = pieces.stairs if staircase else exponential
     decay = moved(law(init_value, rate, every), larger(transition_begin, 0))
     if end_value is None or (all(map(is_concrete, given)) and violates(still, *given)):
         return decay
-    falls, rises = (lambda r: r < 1), (lambda r: r >= 1)
+    falls = lambda rate: rate < 1
     if is_concrete(decay_rate) and is_concrete(transition_steps):
         side = "low" if violates(falls, decay_rate) else "high"
         return Clip(decay, **{side: end_value})
-    # Which of the two bounds ``end_value`` is depends on traced numbers: the other is out of reach.
+    # Which of the two bounds `end_value` is depends on traced numbers: the other is out of reach,
+    # and so are both where the schedule stands still (its rate is 1 then, and does not fall).
     low = where(falls, (rate,), end_value, -FLOAT32_MAX)
-    grows = where(rises, (rate,), end_value, FLOAT32_MAX)
-    return Clip(decay, low, where(still, given, FLOAT32_MAX, grows))
+    high = where(falls, (rate,), FLOAT32_MAX, end_value)
+    return Clip(decay, low, where(still, given, FLOAT32_MAX, high))
 
 
 @drop_in
@@ -216,6 +210,8 @@ def linear_onecycle_schedule(
     >>> [round(float(cycle(t)), 7) for t in (0, 30, 85, 100)]
     [0.04, 1.0, 0.04, 4e-06]
     """
+    # Each scale is of the knot before: the end is peak / div / final, and not peak / final as its
+    # documentation says. PyTorch's last value is the same, but a step earlier.
     knots = [
         floor(multiply(pct_start, transition_steps)),
         floor(multiply(pct_final, transition_steps)),
@@ -256,12 +252,13 @@ def line(start: Any, end: Any, steps: Any) -> AbstractSchedule:
     """A line; a length of 0 or less leaves it at its start."""
     last = where(nothing, (steps,), start, end)
     rises = surely(operator.lt, start, last)
-    return held(rises, shapes.Linear(start, last, larger(steps, 0)), last)
+    return pieces.held(rises, shapes.Linear(start, last, larger(steps, 0)), last)
 
 
 def bent(start: Any, end: Any, steps: Any, exponent: Any) -> AbstractSchedule:
     """Half a cosine to a power; with an exponent of 0 it stays at its start."""
     if surely(lambda x: x == 1, exponent):
         return shapes.Cosine(start, end, steps)
-    end, exponent = powered(exponent, start, end)
+    # Optax raises the half cosine itself, from 1 to 0, so that 0 ** 0 is 1 at the end too.
+    end, exponent = pieces.powered(exponent, start, end)
     return shapes.Cosine(start, end, steps, exponent)

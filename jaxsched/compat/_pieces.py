@@ -15,7 +15,7 @@ from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import violates
 from jaxsched._text import describe
 from jaxsched._types import Leaf
-from jaxsched.recipes._arguments import exponential, multiply, value_at
+from jaxsched.recipes._arguments import divide, exponential, multiply, value_at
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import is_whole, subtract_steps
@@ -86,6 +86,18 @@ def wave(high: Leaf, low: Leaf, steps: Leaf, fix: bool = False) -> AbstractSched
     """Half a cosine down and, unless ``fix``, up again, and so on for ever."""
     fall = shapes.Cosine(high, low, steps)
     return fall if fix else Repeat(fall >> shapes.Cosine(low, high, steps))
+
+
+def waves(high: Leaf, low: Leaf, steps: Leaf, cycles: Leaf, fix: bool = False) -> AbstractSchedule:
+    """So many waves of a cosine within ``steps``; a negative number is its magnitude."""
+    halves = where(lambda x: x < 0, (cycles,), multiply(cycles, -2.0), multiply(cycles, 2.0))
+    return wave(high, low, part(steps, halves), fix)
+
+
+def part(steps: Leaf, many: Leaf) -> Leaf:
+    """A length divided by a number, which may be 0: a wave of that length does not move."""
+    still = lambda many: many == 0
+    return where(still, (many,), 2.0**60, divide(steps, where(still, (many,), 1.0, many)))
 
 
 def held(rises: bool, schedule: AbstractSchedule, end: Leaf) -> AbstractSchedule:

@@ -59,12 +59,17 @@ def PlateauLRScheduler(
     >>> float(plateau(state))
     0.5
     """
+    # timm holds a `ReduceLROnPlateau` of PyTorch with its defaults for what it has no arguments of:
+    # "rel" and an eps of 1e-8. Its own `step` is the line while `epoch <= warmup_t`, so it asks for
+    # no metric in the step after the line is at its top.
     controller: AbstractController = plateau(
         "timm.PlateauLRScheduler",
         *(base_lr, mode, decay_rate, patience_t, threshold, "rel", cooldown_t, lr_min, 1e-8),
     )
     if not surely(lambda steps: steps == 0, warmup_t):
         controller = Linear(warmup_lr_init, base_lr, warmup_t) >> controller
+    # The base class makes 42 of None. Noise is drawn anew for each step from `noise_seed + t`, and
+    # so here, from the bits of `js.Noisy`.
     seed = 42 if noise_seed is None else noise_seed
     noise = (noise_range_t, noise_pct, noise_std, seed, noise_type)
     return cast(AbstractController, noisy(controller, *noise))

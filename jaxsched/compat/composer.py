@@ -28,6 +28,11 @@ from jaxsched.schedules._wrappers import Shift
 _LONGEST = 2**31  # steps, to which cycles are listed
 _MANY = 1000  # cycles
 
+# A scheduler is a function of the trainer's state there, and every length of it is converted at
+# every call, by `max_duration`, `dataloader_len` and `ssr`. So these are arguments of each drop-in,
+# and a `Clock` does what `_convert_time` does. That a schedule lasts the run is known only where
+# `max_duration` was given: `clock.within` says so, and the duration is for sweeps and pictures.
+
 
 @drop_in
 def StepScheduler(
@@ -85,6 +90,7 @@ def ConstantScheduler(
     >>> float(half(9)), float(half(10))
     (0.5, 1.0)
     """
+    # After `t_max` the factor is 1 and not `alpha`, the one scheduler that does not hold its end.
     clock = Clock("ConstantScheduler", max_duration, dataloader_len, ssr)
     return Constant(alpha, clock.length("t_max", t_max)) >> Constant(1.0)
 
@@ -204,7 +210,10 @@ def CosineAnnealingWarmRestartsScheduler(
     longest: Any = _LONGEST
     if max_duration is not None:
         longest = clock.length("max_duration", max_duration, scaled=False)
-    # Cut to whole steps each time, they are not a geometric series, as ``Repeat`` needs.
+    # Cut to whole steps each time, they are not a geometric series, as ``Repeat`` needs: 3, 4, 6, 9
+    # with a `t_mult` of 1.5, where 3, 4.5, 6.75, 10.125 would be one. Composer walks through them
+    # at every call, for ever; a list of ours must end. It goes as far as an int32 step counts, and
+    # stops at 1000 cycles if they reach the end of the run.
     lengths: list[Any] = []
     total = 0
     while length > 0 and total <= _LONGEST:
@@ -245,6 +254,8 @@ def MultiStepWithWarmupScheduler(
     >>> [float(lr(t)) for t in (5, 10, 20)]
     [0.5, 1.0, 0.5]
     """
+    # The milestones count from step 0 and are asked only after the warmup: one within it has acted
+    # when it ends.
     clock = Clock("MultiStepWithWarmupScheduler", max_duration, dataloader_len, ssr)
     rise = clock.warmed(1.0, t_warmup, scale_warmup, fix)
     body = drops(1.0, gamma, [clock.length("milestones", time) for time in milestones])
@@ -270,6 +281,9 @@ def ConstantWithWarmupScheduler(
     >>> [float(lr(t)) for t in (5, 10, 30)]
     [0.5, 1.0, 1.0]
     """
+    # Its documentation says that the factor is 1 after `t_max`, as of `ConstantScheduler`. The code
+    # is a `LinearWithWarmupScheduler` from alpha to alpha, which holds. `t_max` has one effect:
+    # shorter than the run it is refused.
     clock = Clock("ConstantWithWarmupScheduler", max_duration, dataloader_len, ssr)
     rise = clock.warmed(alpha, t_warmup, scale_warmup, fix)
     clock.rest(rise, t_max)

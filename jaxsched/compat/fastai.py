@@ -90,7 +90,9 @@ def SchedPoly(
     >>> float(fastai.SchedPoly(1.0, 0.0, 2)(0.5))
     0.75
     """
-    start, power = powered(power, end, start)  # 0 ** 0 is 1: the end from the start on
+    # The other libraries take the power of the rest, so that a power above 1 falls early; here it
+    # falls late. And 0 ** 0 is 1: with a power of 0 it is at the end from the start on.
+    start, power = powered(power, end, start)
     return shapes.Warp(shapes.Linear(start, end, steps), power)
 
 
@@ -116,12 +118,17 @@ def combine_scheds(pcts: Numbers, scheds: Fractions, *, steps: Positive = 1) -> 
         lambda *xs: abs(sum(xs) - 1) > 1e-6, *shares
     ):
         raise ValueError(f"{name} must be at least 0 and add up to 1, got {describe(shares)}.")
-    parts: list[AbstractSchedule] = [  # together of length 1, which `steps` stretches
+    # An annealer that is within its share is cut there, since a longer one of another length would
+    # go on. All parts together have the length 1, which `steps` stretches at the end: stretched
+    # one by one, their rounded lengths would not add up.
+    parts: list[AbstractSchedule] = [
         Window(Stretch(schedule, share), 0, share)
         for schedule, share in zip(scheds, shares, strict=True)
         if not (is_concrete(share) and share == 0)
     ]
-    if not surely(lambda share: share > 0, shares[-1]):  # only its end is seen
+    # A last share of 0 is a division by zero there. It is taken as a limit: after the others, of
+    # the last annealer only its end is seen.
+    if not surely(lambda share: share > 0, shares[-1]):
         parts.append(Constant(value_at(scheds[-1], 1.0)))
     return Stretch(Sequence(tuple(parts)), steps)
 
@@ -164,6 +171,8 @@ def fit_one_cycle(
     >>> [round(float(lr(t)), 6) for t in (0, 25, 100)]
     [0.04, 1.0, 1e-05]
     """
+    # `div_final` divides the top, PyTorch's `final_div_factor` the start: the same 1e5 of one is
+    # 4e3 of the other, whose default is 1e4.
     values = [divide(lr_max, div), lr_max, divide(lr_max, div_final)]
     return _cosines(pct_start, multiply(n_epoch, steps_per_epoch), values)
 
@@ -206,6 +215,7 @@ def fit_sgdr(
     >>> [float(lr(t)) for t in (0, 5, 10, 20, 30)]
     [1.0, 0.5, 1.0, 0.5, 0.0]
     """
+    # The number of epochs there is a geometric sum, `(mult ** n - 1) // (mult - 1)`.
     steps = multiply(cycle_len, steps_per_epoch)
     return Repeat(shapes.Cosine(lr_max, 0.0, steps), cycle_mult, None, n_cycles)
 
@@ -236,6 +246,9 @@ def fine_tune(
     >>> [round(float(head(t)), 6) for t in (0, 99, 100, 130, 200)]
     [0.04, 1.0, 0.1, 0.5, 5e-06]
     """
+    # A `slice(lr / lr_mult, lr)` there spreads the rates evenly in the logarithm. The frozen cycle
+    # has the `div` and `div_final` of `fit_one_cycle` (25 and 1e5), whatever `div` says, and a
+    # share of 0.99: it is at its top with the last update.
     scale = power(lr_mult, subtract_steps(depth, 1.0))
     top = multiply(divide(base_lr, 2.0), scale)
     then = fit_one_cycle(epochs, top, div, pct_start=pct_start, steps_per_epoch=steps_per_epoch)
@@ -247,9 +260,12 @@ def fine_tune(
 
 def _cosines(share: Any, steps: Any, values: list[Any]) -> AbstractSchedule:
     """Two half cosines by their knots: two real lengths in float32 do not add up to the whole."""
+    # With a share of 0 the peak takes the place of the start, with one of 1 that of the end: two
+    # knots are at one step, and the peak, the last one in the dict, stays. There pct=1 is NaN at
+    # the end. A trace keeps all three, of which the one that comes later counts.
     peak = multiply(share, steps)
     at = [0.0, peak, steps]
-    if known(at):  # where the rise takes all, its top is the last value
+    if known(at):
         of_step = {plain(steps): values[2]} | {0: values[0]} | {plain(peak): values[1]}
         at, values = map(list, zip(*sorted(of_step.items()), strict=True))
     return PiecewiseCosine(stack(at), stack(values))

@@ -34,7 +34,10 @@ from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._wrappers import Stretch, Window
 
-_NEAR = 1e-6  # what is so near to a boundary has reached it
+_NEAR = 1e-6  # what is so near to a boundary has reached it: their WHERE_EPSILON
+
+# Only two of them look at `where` (`ConstantParamScheduler`, from 1 on, and the milestones, above
+# 1); the others are formulas that go on. The last value holds here, and the exponential goes on.
 
 
 @drop_in
@@ -127,10 +130,14 @@ def MultiStepParamScheduler(
     if milestones is None:
         if num_updates is None:
             raise ValueError(f"{name}(num_updates=...) must be given without milestones, got None.")
+        # `ceil(total / stairs)`: the last stair is the shortest. Of 11 updates 10 stairs of 2 do
+        # not fit, which is an error here and there.
         total: Any = checked_number(f"{name}(num_updates=...)", num_updates, at_least=len(heights))
         width = pieces.floor(divide(pieces.add(total, len(heights) - 1), len(heights)))
         at: list[Any] = [multiply(width, i) for i in range(1, len(heights))]
     else:
+        # The class has two forms, and its text one of them: as many milestones as values, of which
+        # the last is the end of the run, or one less beside `num_updates`.
         at = list(milestones)
         if len(at) != len(heights) - (num_updates is not None):
             raise ValueError(
@@ -160,6 +167,7 @@ def StepParamScheduler(
     >>> float(stairs(0.4)), float(stairs(0.5))
     (1.0, 0.5)
     """
+    # The class only looks whether `num_updates` is above 0, and keeps nothing of it.
     heights = _heights("fvcore.StepParamScheduler", values)
     return _stairs([i / len(heights) for i in range(1, len(heights))], heights, steps)
 
@@ -181,9 +189,8 @@ def StepWithFixedGammaParamScheduler(
     (1.0, 0.5)
     """
     count = checked_whole("fvcore.StepWithFixedGammaParamScheduler(num_decays=...)", num_decays, 1)
-    values = [base_value]
-    for _ in range(count):
-        values.append(multiply(values[-1], gamma))
+    # As there, a product and no power: gamma ** 2 and gamma * gamma are not always the same bits.
+    values = list(itertools.accumulate([gamma] * count, multiply, initial=base_value))
     return _stairs([i / (count + 1) for i in range(1, count + 1)], values, steps)
 
 
@@ -218,14 +225,16 @@ def CompositeParamScheduler(
         )
     if violates(lambda *xs: abs(sum(xs) - 1) >= 1e-3, *shares):
         raise ValueError(f"{name}(lengths=...) must add up to 1, got {describe(shares)}.")
-    ends: list[Any] = [0.0]
+    # The shares need to add up only within 1e-3, and their class changes the last one in the list
+    # that it was given. A piece of theirs is over up to 1e-6 before its end (`where + 1e-6` is
+    # beyond it); here it is over at its end, where a step of a run would be.
     for share in shares[:-1]:
         checked_number(f"{name}(lengths=...)", share, above=0)
-        ends.append(pieces.add(ends[-1], share))
+    ends = [*itertools.accumulate(shares[:-1], pieces.add, initial=0.0), 1.0]
     parts = []
     ways = {"rescaled": True, "fixed": False}
-    for schedule, word, begin, end in zip(
-        schedulers, interval_scaling, ends, [*ends[1:], 1.0], strict=True
+    for schedule, word, (begin, end) in zip(
+        schedulers, interval_scaling, itertools.pairwise(ends), strict=True
     ):
         rescaled = chosen(f"{name}(interval_scaling=...)", word, ways)
         share = subtract_steps(end, begin)

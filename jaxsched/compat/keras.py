@@ -17,8 +17,9 @@ import jax.numpy as jnp
 
 from jaxsched._arrays import to_host
 from jaxsched._checks import checked_whole, violates
+from jaxsched.compat import _pieces as pieces
 from jaxsched.compat._knots import levels
-from jaxsched.compat._pieces import called, decay, floor, polynomial, smaller, stairs, surely, where
+from jaxsched.compat._pieces import surely, where
 from jaxsched.compat._signature import (
     Count,
     Flag,
@@ -48,6 +49,10 @@ from jaxsched.schedules._wrappers import Quantize
 
 Mode = Literal["auto", "min", "max"]
 
+# Keras casts everything to the type of `initial_learning_rate`, float32 for a float, and so do
+# restarts and stairs: its logarithm and its quotients are rounded where a floor is taken of them,
+# and a restart may come a step late. These drop-ins find the boundaries exactly.
+
 
 @drop_in
 def ExponentialDecay(
@@ -63,7 +68,7 @@ def ExponentialDecay(
     >>> [float(keras.ExponentialDecay(1.0, 10, 0.25)(t)) for t in (0, 5, 10)]
     [1.0, 0.5, 0.25]
     """
-    law = stairs if staircase else decay
+    law = pieces.stairs if staircase else pieces.decay
     return law(initial_learning_rate, decay_rate, decay_steps)
 
 
@@ -84,6 +89,8 @@ def PiecewiseConstantDecay(
     >>> float(drops(10)), float(drops(11))
     (1.0, 0.5)
     """
+    # `step <= boundary` has the old value there, in the text as in the code; PyTorch, Optax and
+    # fvcore change on the boundary. Boundaries are cast to the step's type, which is whole.
     at, heights = list(boundaries), list(values)
     if not at or len(heights) != len(at) + 1:
         raise ValueError(
@@ -94,7 +101,7 @@ def PiecewiseConstantDecay(
         raise ValueError(
             f"keras.PiecewiseConstantDecay(boundaries=...) must not decrease, got {at!r}."
         )
-    return levels([subtract_steps(floor(step), -1) for step in at], heights)
+    return levels([pieces.add(pieces.floor(step), 1) for step in at], heights)
 
 
 @drop_in
@@ -124,14 +131,18 @@ def PolynomialDecay(
     >>> round(float(keras.PolynomialDecay(1e-5, 10, fix=True)(10)), 9)
     1e-05
     """
-    end = smaller(end_learning_rate, initial_learning_rate) if fix else end_learning_rate
+    end = pieces.smaller(end_learning_rate, initial_learning_rate) if fix else end_learning_rate
     if not cycle:
-        return polynomial(initial_learning_rate, end, decay_steps, power)
+        return pieces.polynomial(initial_learning_rate, end, decay_steps, power)
     return from_fn(_cycle, start=initial_learning_rate, end=end, every=decay_steps, power=power)
 
 
 def _cycle(step: Any, start: Any, end: Any, every: Any, power: Any) -> jax.Array:
-    """The quotient ``ceil(step / every)`` would be one too many where XLA rounds it up."""
+    """The rate at a step of the cycles: a power of what is left of the cycle, over its end."""
+    # Keras divides the step by `every * ceil(step / every)`, the end of the cycle that it is in, so
+    # that each fall begins lower. That quotient is one too many where XLA rounds it up (84 / 28 is
+    # 3.0000002 by a reciprocal): the remainder of whole numbers tells what is left instead. Step 0
+    # has a whole cycle left, any other multiple nothing: it is the end of the one before.
     start, end, power = (jnp.asarray(x, jnp.float32) for x in (start, end, power))
     every = jnp.asarray(every)
     step = step.astype(every.dtype)
@@ -156,13 +167,12 @@ def InverseTimeDecay(
     >>> [float(keras.InverseTimeDecay(1.0, 10, 1.0)(t)) for t in (0, 10, 30)]
     [1.0, 0.5, 0.25]
     """
+    # A rate of 0 is legal there and constant. Here it is a timescale in which nothing happens,
+    # 1e30: a traced rate cannot choose another piece.
     flat = lambda rate: rate == 0
     scale = divide(decay_steps, where(flat, (decay_rate,), 1.0, decay_rate))
-    law = InverseTime(initial_learning_rate, where(flat, (decay_rate,), _ENDLESS, scale))
+    law = InverseTime(initial_learning_rate, where(flat, (decay_rate,), 1e30, scale))
     return Quantize(law, decay_steps) if staircase else law
-
-
-_ENDLESS = 1e30  # a timescale in which nothing happens
 
 
 @drop_in
@@ -188,6 +198,9 @@ def CosineDecay(
     >>> [float(lr(t)) for t in (0, 5, 10, 60, 110)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
+    # `initial_learning_rate` changes its meaning: without a target it is the top, with one it is
+    # where the warmup begins, and `alpha` is of the target. Optax counts its warmup within
+    # `decay_steps`, Keras before them.
     top = initial_learning_rate if warmup_target is None else warmup_target
     fall = shapes.Cosine(top, multiply(alpha, top), decay_steps)
     if warmup_target is None:
@@ -215,6 +228,9 @@ def CosineDecayRestarts(
     >>> [float(lr(t)) for t in (0, 5, 10, 20, 30)]
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
+    # There `m_mul ** cycle` scales the cosine alone, above `alpha`: so the low is a constant beside
+    # cycles to 0. Cycles that become shorter add up to a finite length, which needs a number of
+    # them, as many as an int32 can count; cycles that grow have none.
     low = multiply(alpha, initial_learning_rate)
     height = subtract_steps(initial_learning_rate, low)
     cycle = shapes.Cosine(height, 0.0, first_decay_steps)
@@ -252,16 +268,18 @@ def LearningRateScheduler(
             other = "give epochs=..., with which it may be any function in Python"
             return traced(name, schedule, {}, instead=other)
         count = checked_whole(where, epochs, 1)
-        return Table([called(name, schedule, epoch) for epoch in range(count)])
+        return Table([pieces.called(name, schedule, epoch) for epoch in range(count)])
     if base_lr is None or epochs is None:
         raise ValueError(
             "keras.LearningRateScheduler(base_lr=..., epochs=...) must both be given for a "
             f"schedule of (epoch, lr), got {base_lr!r} and {epochs!r}: each rate follows from the "
             "one before."
         )
+    # The callback tries `schedule(epoch, lr)` first, with the optimizer's rate, and
+    # `schedule(epoch)` if that is a TypeError.
     rates = [float(to_host(base_lr))]
     for epoch in range(checked_whole(where, epochs, 1)):
-        rates.append(called(name, schedule, epoch, rates[-1]))
+        rates.append(pieces.called(name, schedule, epoch, rates[-1]))
     return Table(rates[1:])
 
 
@@ -309,12 +327,16 @@ def ReduceLROnPlateau(
     >>> float(plateau(state))
     0.5
     """
+    # Keras asks the compiled metrics for a direction, which are not here. Its rule differs from
+    # PyTorch's: `patience` reports without improvement cut, not one more; the margin is absolute
+    # alone; the last report of a cooldown counts again, since the counter goes down before it is
+    # asked; and above `min_lr` every cut is made, however small.
     if mode == "auto" and monitor.removeprefix("val_") != "loss":
         raise ValueError(
             "keras.ReduceLROnPlateau(mode=...) must be 'min' or 'max' for a metric whose direction "
             f"its name does not tell, got 'auto' for monitor={monitor!r}."
         )
-    least = smaller(divide(min_lr, base_lr), 1.0)
+    least = pieces.smaller(divide(min_lr, base_lr), 1.0)
     return Plateau(
         Constant(base_lr),
         factor,

@@ -39,6 +39,11 @@ _STYLES: dict[str, Callable[[Any, Any, Any], AbstractSchedule]] = {
 DecayStyle = Literal["constant", "linear", "cosine", "inverse-square-root", "WSD"]
 WeightDecayStyle = Literal["constant", "linear", "cosine"]
 
+# `get_lr` is read in the order of its branches: a warmup up to and with its last step, `constant`,
+# `min_lr` beyond `lr_decay_steps`, and then the style. Two surprises follow from the order. A
+# constant rate never comes to `min_lr`, and the inverse square root, which is not near `min_lr` at
+# the end of the run, jumps to it one step later.
+
 
 @drop_in
 def OptimizerParamScheduler(
@@ -89,14 +94,18 @@ def OptimizerParamScheduler(
     if lr_decay_style in _STYLES:
         return rise >> _STYLES[lr_decay_style](max_lr, min_lr, rest)
     if lr_decay_style == "WSD":
+        # Without a style of the fall the class is made, and fails in the fall; here at once.
         shape = chosen(f"{name}(lr_wsd_decay_style=...)", lr_wsd_decay_style, _STYLES)
         if wsd_decay_steps is None:
             raise ValueError(f"{name}(wsd_decay_steps=...) must be given for WSD, got None.")
         steps = smaller(wsd_decay_steps, rest) if fix else wsd_decay_steps
         fall = shape(max_lr, min_lr, steps)
-        at_last = where(lambda steps: steps == 0, (steps,), -1, steps)  # it comes a step late
+        # With no steps of a fall the step `lr_decay_steps` is still at the top (`num_steps <=
+        # wsd_anneal_start_`), and the one after it at `min_lr`.
+        at_last = where(lambda steps: steps == 0, (steps,), -1, steps)
         return rise >> _stable(max_lr, subtract_steps(rest, at_last), lr_warmup_steps, fall)
-    # With a warmup below 1, all steps to 1 are at the top.
+    # There it is `max_lr * sqrt(max(warmup, 1)) / sqrt(max(step, 1))`: with a warmup below 1, all
+    # steps to 1 are at the top.
     begin = larger(subtract_steps(1, lr_warmup_steps), 0)
     law = Shift(InverseSqrt(max_lr, larger(lr_warmup_steps, 1)), begin)
     fall = Clip(law, low=min_lr)
@@ -108,8 +117,10 @@ def OptimizerParamScheduler(
 
 def _stable(top: Any, hold: Any, warmup: Any, fall: AbstractSchedule) -> AbstractSchedule:
     """So long at the top, then the fall; a negative length begins in its middle."""
+    # The warmup's branch comes first there and has the step on its end (`<=`): so the last step of
+    # a whole warmup is at the top even where the fall has begun before it. That step is a plateau
+    # of one step, and the fall is entered later by as much as the plateau is longer than `hold`.
     middle = lambda hold, warmup: (hold < 0) & (warmup > 0) & (warmup % 1 == 0)
-    # The last step of a whole warmup is at the top even then.
     plateau = where(middle, (hold, warmup), 1, larger(hold, 0))
     late = subtract_steps(plateau, hold)
     return Constant(top, plateau) >> Window(fall, late, larger(fall.duration, late))
@@ -174,9 +185,12 @@ def rampup_batch_size(
             f"{where.format('batch')} must be start={start} and a multiple of "
             f"increment={increment} more, got {batch}."
         )
+    # Megatron looks at the samples seen so far, `steps = int(seen / (samples / count))`: the n-th
+    # increment comes with the first whole number of samples whose quotient is n. That is n *
+    # samples / count, rounded up, unless the division rounds below n: then it is one more.
     ramp = {0: start}
     for n in range(1, count + 1):
         at = -(-n * samples // count)
-        late = samples and at / (samples / count) < n  # as Megatron divides
+        late = samples and at / (samples / count) < n
         ramp[at + bool(late)] = start + n * increment
     return list(ramp.items())

@@ -102,6 +102,8 @@ def warmup_cosine_decay_schedule(
     >>> [float(lr(t)) for t in (0, 5, 10, 60, 110)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
+    # Optax hands the end on as a share of the peak, `alpha = end_value / peak_value`, and as 0
+    # where the peak is 0: the end that was given is then forgotten.
     given = "optax.warmup_cosine_decay_schedule(decay_steps=...)"
     beside = ("greater than", "warmup_steps", warmup_steps, ": it includes them")
     check_beside(given, decay_steps, *beside)
@@ -164,6 +166,10 @@ def join_schedules(schedules: _Curves, boundaries: Spans) -> AbstractSchedule:
     >>> [float(lr(t)) for t in (2, 6, 8)]
     [0.25, 0.75, 2.0]
     """
+    # Optax goes through the boundaries in their order, and each that has been reached puts its
+    # schedule in place of the one before, at `step - boundary`. So of [20, 10] the first schedule
+    # ends at step 10, and the second is never seen: its boundary becomes 10 as well. A boundary
+    # before step 0 has been reached at step 0, and its schedule is entered in its middle.
     begins = list(boundaries)[: len(schedules) - 1]
     for i in reversed(range(len(begins) - 1)):
         begins[i] = smaller(begins[i], begins[i + 1])
@@ -173,7 +179,6 @@ def join_schedules(schedules: _Curves, boundaries: Spans) -> AbstractSchedule:
         local, stop = larger(subtract_steps(0, begin), 0), subtract_steps(after, begin)
         parts.append(Window(schedule, local, larger(local, stop)))
         begin = after
-    # From its middle, if it began before step 0.
     return Sequence((*parts, moved(schedules[len(begins)], smaller(begin, 0))))
 
 
@@ -204,13 +209,7 @@ def reduce_on_plateau(
     """
     return Plateau(
         Constant(1.0),
-        factor,
-        patience,
-        rtol,
-        atol,
-        cooldown,
-        min_scale,
-        accumulation_size,
+        *(factor, patience, rtol, atol, cooldown, min_scale, accumulation_size),
         rule="optax",
         nan="bad",
     )
@@ -220,4 +219,5 @@ contrib = types.SimpleNamespace(reduce_on_plateau=reduce_on_plateau)  # where Op
 
 
 def _warmed(start: Any, peak: Any, steps: Any, body: AbstractSchedule) -> AbstractSchedule:
+    # Of a negative length no step is in the warmup, and the body has begun as long ago.
     return shapes.Linear(start, peak, larger(steps, 0)) >> moved(body, smaller(steps, 0))

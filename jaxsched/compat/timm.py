@@ -46,6 +46,11 @@ from jaxsched.schedules._wrappers import Clip, Shift
 
 StableFn = Literal["constant", "rsqrt", "power"]
 
+# timm steps by `step(epoch)` or `step_update(num_updates)` with a number that it is given, so its
+# schedules are formulas of that number. All have the same `_get_lr`: before `warmup_t` a line,
+# after it the curve at t, or with `warmup_prefix` at t - warmup_t. So by default the line rises to
+# the base and the curve takes over in the middle of its fall, a drop; only Tanh aims at the curve.
+
 
 @drop_in
 def CosineLRScheduler(
@@ -222,6 +227,9 @@ def MultiStepLRScheduler(
     >>> [float(timm.MultiStepLRScheduler(1.0, [10, 20], 0.5)(t)) for t in (8, 9, 10, 19)]
     [1.0, 0.5, 0.5, 0.25]
     """
+    # `bisect_right(decay_t, t + 1)` is a step earlier than PyTorch's milestones. timm's source says
+    # that this stays for the sake of old runs (its issues 2745, 2753 and 2806), and that the list
+    # is taken as sorted.
     for first, second in itertools.pairwise(decay_t):
         if violates(lambda first, second: first > second, first, second):
             raise ValueError(
@@ -291,6 +299,9 @@ def WSDLRScheduler(
         for word, x in (("t_initial", t_initial), ("decay_t", decay_t), ("warmup_t", warmup_t)):
             checked_number(f"{name}({word}=...)", x, whole=True)
         fall = traced(given, OfFraction(decay_fn), {"length": decay_t}, decay_t)
+    # There a step is `lr_min + (stable(t) - lr_min) * decay(t)`, in which both go on together. Of a
+    # constant stable part that is a stage after another one, with phases that can be shown. Else
+    # it is that product: a stable part that declines, cut at `lr_min`, and a fall from 1 to 0.
     stable, top = subtract_steps(t_initial, decay_t), larger(base_lr, lr_min)
     if decline is None and shape is not None:
         body = Constant(top, stable) >> shape(top, lr_min)
@@ -326,6 +337,11 @@ def _cycles(
     met: bool,
 ) -> AbstractSchedule:
     """Cycles of a fall, whose peaks decay and whose low does not; ``met``: the fall ends on it."""
+    # timm finds the cycle of a step by a logarithm, rounded down, which misses a restart where the
+    # logarithm comes out below a whole number; `Repeat` finds it exactly. A limit of 0 is no cycle:
+    # `lr_min` from the start. The peak falls from cycle to cycle and `lr_min` stays, so that a
+    # cycle is not a multiple of the one before: the rest of one is (from `high` to 0), beside
+    # cycles of (0 to `low`) that do not decay.
     growth, decay, limit = cycles
     if surely(lambda limit: limit == 0, limit):
         return Constant(low)
@@ -334,7 +350,7 @@ def _cycles(
         body = fall(high, low)
     elif surely(lambda decay: decay == 1, decay):
         body = Repeat(fall(high, low), growth, None, limit)
-    else:  # two sums, since the peaks decay and the low does not
+    else:
         least = Repeat(fall(0.0, low), growth, None, limit)
         body = Repeat(fall(high, 0.0), growth, decay, limit) + least
     return body if met else body >> Constant(low)
@@ -348,5 +364,7 @@ def _warmed(
         return body
     if prefix:
         return shapes.Linear(start, top, steps) >> body
+    # Without the prefix the curve has run since step 0: its part before the end of the warmup,
+    # which was never seen, is shifted out.
     end = value_at(body, steps) if continuous else top
     return shapes.Linear(start, end, steps) >> Shift(body, multiply(steps, -1))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from jaxsched._checks import check_beside
 from jaxsched._types import Leaf
 from jaxsched.compat import _pieces as pieces
-from jaxsched.compat._pieces import add, larger, lasting, smaller, surely, wave, where
+from jaxsched.compat._pieces import add, larger, lasting, smaller, surely, where
 from jaxsched.compat._signature import (
     Flag,
     NotNegative,
@@ -29,7 +29,7 @@ from jaxsched.compat._signature import (
 from jaxsched.compat._transformers_more import get_adafactor_schedule as get_adafactor_schedule
 from jaxsched.compat._transformers_more import greedy as greedy
 from jaxsched.compat._transformers_more import reduce_lr_on_plateau as reduce_lr_on_plateau
-from jaxsched.recipes._arguments import divide, multiply
+from jaxsched.recipes._arguments import multiply
 from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -38,7 +38,10 @@ from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Shift, Window
 
 Style = Literal["linear", "cosine", "1-sqrt"]
-_LONG = 2.0**60  # of a wave that does not move
+
+# They are all `LambdaLR`s there: a factor of the step, from 0, times the optimizer's rate. A factor
+# divides by `max(1, T - w)`, so that a warmup as long as the run or longer is legal, and what comes
+# after it has the length 1 or (`linear`, whose factor is cut at 0) none: `_rest` is that.
 
 
 @drop_in
@@ -97,8 +100,9 @@ def cosine(
     >>> float(transformers.cosine(1.0, 10, 30, fix=True)(40))
     0.0
     """
+    # Nothing there stops the cosine at T: at 2 T - w the rate is at its top again.
     rest = _rest(num_training_steps, num_warmup_steps, 1)
-    waves = _warmup(lr, num_warmup_steps) >> _waves(lr, 0.0, rest, num_cycles, fix)
+    waves = _warmup(lr, num_warmup_steps) >> pieces.waves(lr, 0.0, rest, num_cycles, fix)
     return lasting(waves, num_training_steps)
 
 
@@ -115,8 +119,10 @@ def cosine_with_restarts(
     >>> [float(sgdr(t)) for t in (5, 20, 30, 40, 50)]
     [0.5, 0.5, 1.0, 0.5, 0.0]
     """
+    # A "cycle" is half a wave here, and a whole one in `cosine`: num_cycles=1 of either are a fall
+    # to 0, and a fall and a rise. The name says hard restarts, which are jumps back to `lr`.
     rest = _rest(num_training_steps, num_warmup_steps, 1)
-    cycle = shapes.Cosine(lr, 0.0, _part(rest, num_cycles))
+    cycle = shapes.Cosine(lr, 0.0, pieces.part(rest, num_cycles))
     falls = Window(Repeat(cycle), 0, rest)
     return _warmup(lr, num_warmup_steps) >> falls >> Constant(0.0, 0)
 
@@ -139,6 +145,9 @@ def polynomial(
     >>> [float(transformers.polynomial(1.0, 10, 30, 0.0, 2.0)(t)) for t in (5, 10, 20, 30)]
     [0.5, 1.0, 0.25, 0.0]
     """
+    # The one factor without `max(1, T - w)`: T = w divides by 0 there at step T, which is the end
+    # here. `current_step > T` is the end, so that step T has the formula, whose 0 ** 0 is 1: with a
+    # power of 0 the rate stays up one step longer than the run.
     check_beside("transformers.polynomial(lr_end=...)", lr_end, "less than", "lr", lr)
     rest = _rest(num_training_steps, num_warmup_steps, 0)
     fall = pieces.polynomial(lr, lr_end, rest, power)
@@ -160,6 +169,8 @@ def inverse_sqrt(
     >>> [float(transformers.inverse_sqrt(1.0, 100)(t)) for t in (50, 100, 400)]
     [0.5, 1.0, 0.5]
     """
+    # Their `shift = timescale - num_warmup_steps` makes time begin at the end of the warmup, with
+    # the rate at its top whatever the timescale is: so does a stage.
     if timescale is None:
         timescale = where(lambda w: w == 0, (num_warmup_steps,), 10_000, num_warmup_steps)
     return _warmup(lr, num_warmup_steps) >> laws.InverseSqrt(lr, timescale)
@@ -190,7 +201,7 @@ def cosine_with_min_lr(
     """
     low = _low("cosine_with_min_lr", lr, min_lr, min_lr_rate)
     rest = _rest(num_training_steps, num_warmup_steps, 1)
-    waves = _warmup(lr, num_warmup_steps) >> _waves(lr, low, rest, num_cycles, fix)
+    waves = _warmup(lr, num_warmup_steps) >> pieces.waves(lr, low, rest, num_cycles, fix)
     return lasting(waves, num_training_steps)
 
 
@@ -217,9 +228,12 @@ def cosine_warmup_with_min_lr(
     >>> [float(lr(t)) for t in (4, 9, 19, 29)]
     [0.5, 1.0, 0.75, 0.5]
     """
+    # The only one that counts steps from 1: its warmup is (t + 1) / w and its progress
+    # (t - w + 1) / (T - w). With a rate given the warmup is t / (w - 1), also at its top a step
+    # early; a warmup of one step then has the first rate alone.
     low = _low("cosine_warmup_with_min_lr", lr, min_lr, min_lr_rate)
     rest = _rest(num_training_steps, num_warmup_steps, 1)
-    waves = _waves(lr, low, rest, num_cycles, fix)
+    waves = pieces.waves(lr, low, rest, num_cycles, fix)
     if warmup_lr_rate is None:
         return lasting(Shift(_warmup(lr, num_warmup_steps) >> waves, -1), num_training_steps)
     start, steps = multiply(warmup_lr_rate, lr), larger(subtract_steps(num_warmup_steps, 1), 1)
@@ -265,20 +279,22 @@ def warmup_stable_decay(
             )
         rest = subtract_steps(num_training_steps, num_warmup_steps)
         num_stable_steps = subtract_steps(rest, num_decay_steps)
-    # Where the whole is too short for the warmup and the fall, the fall begins in its middle.
+    # Where the whole is too short for the warmup and the fall, their stable part has a negative
+    # length: the fall begins in its middle, where the warmup ends.
     begin = smaller(larger(multiply(num_stable_steps, -1), 0), num_decay_steps)
     num_stable_steps = larger(num_stable_steps, 0)
-    once = surely(lambda many: many == 0.5, num_cycles)
     low = multiply(min_lr_ratio, lr)
-    waves = lambda start, end, steps: _waves(start, end, larger(steps, 1), num_cycles, False)
+    # "1-sqrt" of the warmup is the fall's, reversed: 1 - sqrt(1 - p) of what has passed.
     rises: dict[Style, Callable[[Leaf, Leaf, Leaf], AbstractSchedule]] = {
         "linear": shapes.Linear,
         "cosine": shapes.Cosine,
         "1-sqrt": lambda start, end, steps: shapes.Polynomial(start, end, steps, power=0.5),
     }
+    once = fix or surely(lambda many: many == 0.5, num_cycles)
+    waves = lambda start, end, steps: pieces.waves(start, end, larger(steps, 1), num_cycles)
     falls: dict[Style, Callable[[Leaf, Leaf, Leaf], AbstractSchedule]] = {
         "linear": shapes.Linear,
-        "cosine": shapes.Cosine if fix or once else waves,
+        "cosine": shapes.Cosine if once else waves,
         "1-sqrt": shapes.Sqrt,
     }
     rise = rises[warmup_type](low, lr, num_warmup_steps)
@@ -293,18 +309,6 @@ def _warmup(lr: Any, steps: Any) -> AbstractSchedule:
 
 def _rest(steps: Any, warmup: Any, least: int) -> Any:
     return larger(subtract_steps(steps, warmup), least)
-
-
-def _part(steps: Any, many: Any) -> Any:
-    """A length divided by a number, which may be 0."""
-    still = lambda many: many == 0
-    return where(still, (many,), _LONG, divide(steps, where(still, (many,), 1.0, many)))
-
-
-def _waves(high: Any, low: Any, steps: Any, cycles: Any, fix: bool) -> AbstractSchedule:
-    """So many waves of a cosine within ``steps``; a negative number is its magnitude."""
-    both = where(lambda x: x < 0, (cycles,), multiply(cycles, -2.0), multiply(cycles, 2.0))
-    return wave(high, low, _part(steps, both), fix)
 
 
 def _low(name: str, lr: Any, min_lr: Any, min_lr_rate: Any) -> Any:
@@ -360,6 +364,7 @@ def get_scheduler(
     >>> float(transformers.get_scheduler("linear", 1.0, 10, 30)(20))
     0.5
     """
+    # As theirs: the two constants drop other arguments in silence, all else refuses them.
     functions = {word.value: globals()[word] for word in SchedulerType}
     make = chosen("transformers.get_scheduler(name=...)", name, functions)
     more = scheduler_specific_kwargs or {}
