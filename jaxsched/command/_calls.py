@@ -31,6 +31,12 @@ _PASSED_OVER = {
 _AS_EVER = {"last_epoch": -1, "initialize": True}
 _MOST = 10_000  # values: a name may be given another one again and again
 
+# A call becomes one of ours in three steps. `Lines` reads the text and knows what each name has
+# been given; `_Reader` goes from the outermost schedule inwards, drops what says nothing of the
+# curve, takes the optimizer out and puts its rate in; `check` and `check_values` tell a slip in the
+# words of the drop-in. What cannot be told from the text alone is refused, and never guessed: a
+# wrong rate would train without an error.
+
 
 class Found(NamedTuple):
     """The schedule of a text."""
@@ -67,12 +73,14 @@ def found_in(
 
 def _found_by(reader: _Reader) -> Found:
     """The one schedule of the text, its rate, and what is to be said of it."""
+    # Every rate that the text says must be the one that was given, also that of an optimizer which
+    # the schedule does not get, and a name `lr` beside them: of two rates one would be wrong.
     lines = reader.lines
     tree = _outermost(reader)
     made = reader.read(tree)
     rates = [x for call, _ in lines.calls.values() for x in lines.rates(call)]
     rates = [x for x in rates if not (isinstance(x, Call) and lines.source(x))]
-    if reader.lr is not None:  # what the text says of it is as it says
+    if reader.lr is not None:
         named = [x for name, x in lines.known.items() if name.rpartition(".")[2] in LR]
         for said in [*rates, *named]:
             if isinstance(said, (int, float)) or _is_computed(said):
@@ -92,6 +100,7 @@ def _found_by(reader: _Reader) -> Found:
 
 def _outermost(reader: _Reader) -> Call:
     """The one schedule that is within no other."""
+    # Two beside each other: which one is used, and how often each is stepped, the lines do not say.
     lines = reader.lines
     schedules = lines.schedules
     within = {id(x) for call in schedules for x in lines.inner_schedules(call)}
@@ -110,9 +119,10 @@ def _outermost(reader: _Reader) -> Call:
                 f"{lines.text(outer[0])}: make one for each place."
             )
         return outer[0]
+    # None is known: a slip in a name, which `check` answers with the nearest one.
     calls = [x for x, _ in lines.calls.values() if x.name not in OPERATORS]
     near = [x for x in calls if reader.is_near(x)] or (calls if len(lines.body) == 1 else [])
-    for call in near:  # raises by the name
+    for call in near:
         check(Call(f"{lines.library}.{call.bare}"), where="convert(text=...)")
     raise ValueError(
         f"convert(text=...) must be a call of a schedule of {lines.library}, as `jaxsched names "
@@ -171,14 +181,19 @@ class _Reader:
             )
         self.optimizer = optimizer or self.optimizer  # ChainedScheduler has that of its parts
         name = f"{self.library}.{tree.bare}"
-        if name == "transformers.get_scheduler":  # that of Diffusers has two arguments more
-            more = {k: given.pop(k) for k in ("num_cycles", "power") if k in given}
-            kind = inner([given.get("name"), *args][bool(args and "name" not in given)])
-            own = {"cosine_with_restarts": "num_cycles", "polynomial": "power"}.get(str(kind))
-            if own in more:
-                given["scheduler_specific_kwargs"] = {own: more[own]}
+        if name == "transformers.get_scheduler":
+            self.move_kwargs(args, given, inner)
         made = Call(name, tuple(map(inner, args)), {k: inner(x) for k, x in given.items()})
         return self.with_rate(source, made, self.optimizer) if source else made
+
+    def move_kwargs(self, args: list[Any], given: dict[str, Any], inner: Any) -> None:
+        """Two arguments that `get_scheduler` has in Diffusers, to where Transformers has them."""
+        # Diffusers hands each to one of its schedules and ignores it for the others.
+        more = {k: given.pop(k) for k in ("num_cycles", "power") if k in given}
+        kind = inner(given["name"] if "name" in given else next(iter(args), None))
+        own = {"cosine_with_restarts": "num_cycles", "polynomial": "power"}.get(str(kind))
+        if own in more:
+            given["scheduler_specific_kwargs"] = {own: more[own]}
 
     def word(self, word: Any) -> Any:
         """What a name stands for that only the program knows: the rate; others are refused."""
@@ -212,6 +227,9 @@ class _Reader:
         self, call: Call, source: Entry | None
     ) -> tuple[Any, list[Any], dict[str, Any]]:
         """The optimizer of a call, and the arguments that say something of the curve."""
+        # The optimizer is the first argument, of `get_scheduler` the second. It is taken for one if
+        # it is a call of something else than a schedule or a plain name: `StepLR(30)`, from which
+        # it has been left out, has a number there.
         passed = _PASSED_OVER - {*(source.kinds if source else ())}
         kwargs = {
             k: x for k, x in call.kwargs.items() if k not in passed and _AS_EVER.get(k, ...) != x
@@ -243,6 +261,8 @@ class _Reader:
 
     def rate(self, said: Any) -> Any:
         """What the text says of a rate, which ``lr`` must not contradict."""
+        # A name that is not `lr` is what only the program knows; `lr` of the call may be its value.
+        # `asked` is kept as it was: to compare is not to use.
         if self.lr is not None and _is_name(said) and not _is_rate(said):
             return self.lr
         before, self.asked = self.asked, False
@@ -256,6 +276,8 @@ class _Reader:
 
     def with_rate(self, source: Entry, call: Call, optimizer: Any) -> Call:
         """The call with the optimizer's rate among its arguments, if its schedule scales one."""
+        # Their positional arguments are those of ours without the rate, which is the first one of
+        # a drop-in: so they are named by their places, and the rate is added by name.
         scaled = OF_OPTIMIZER.get(source.name.partition(".")[0], "")
         if scaled not in source.kinds or source.name in _OWN:
             scaled = ""
@@ -280,6 +302,7 @@ class _Reader:
 
     def factor(self, said: list[Any]) -> tuple[float | None, list[str]]:
         """The rate that a schedule is a factor of; and what to say of it."""
+        # Composer's are factors; everybody else's are rates, or scale one by an argument.
         if self.library != "composer":
             unused = self.lr is not None and not self.asked
             return None, [f"lr={self.lr!r} has no effect: the schedule has its own."] * unused

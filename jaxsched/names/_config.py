@@ -34,6 +34,8 @@ _NO_ARGUMENTS = {
 }
 # The words of a W&B sweep for values to choose from, which only `js.trials_from_config` takes.
 WORDS = ("value", "values", "probabilities", "min", "max", "mu", "sigma", "q", "distribution")
+# Keys of training programs' arguments, such as `lr_scheduler_type`: a table with one has no name,
+# but the message can say what the name would be.
 _SAYS_A_NAME = re.compile("name|sched|style|component|policy|decay", re.IGNORECASE)
 _WHERE = "from_config(config=...)"
 _MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9
@@ -68,6 +70,10 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
     >>> js.from_config("0.1 * Cosine(1, 0, 2 epochs)", units=run).duration
     1000
     """
+    # A config goes through four forms. It is read as a tree of calls, whatever wrote it (`read`);
+    # the tree's names and arguments are checked as a whole, before anything is made (`check`); it
+    # is made from the outside in, since what a text means depends on where it stands (`build`, with
+    # a `Place`); and what is relative to the run is compared with what was made (`settle`).
     check_units(units)
     tree = parse(config) if isinstance(config, str) else config
     if isinstance(tree, Mapping) and "jaxsched" in tree:
@@ -112,6 +118,8 @@ def read(config: Any, depth: int = 0) -> Tree:
 
 def _read(config: Any, depth: int, count: Iterator[int]) -> Tree:
     """A config as calls, dicts, lists and values; names and arguments are checked later."""
+    # Values are counted, since aliases of YAML make a billion of a file of ten lines. A list of
+    # plain numbers is one value, which a table of a hundred thousand steps may be.
     if depth > DEPTH:
         raise ValueError(f"{_WHERE} must be nested at most {DEPTH} deep.")
     if next(count) > _MOST:
@@ -145,6 +153,8 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Tree:
 
 def _call(given: dict[Any, Any], inner: Callable[[Any], Tree]) -> Call:
     """The call that a table with a name is; ``inner`` reads what is in it."""
+    # The first key in the order of `NAME` has the name; a later one beside it is an argument, as
+    # the `name` that each of Keras' schedules has.
     key = next(key for key in NAME if key in given)
     name = given.pop(key)
     if not isinstance(name, str) or "(" in name or name in OPERATORS:
@@ -190,6 +200,8 @@ def _opened(config: Any) -> list[Any]:
 
 def build(tree: Call, outer: Place, caller: str = "", argument: str = "") -> Any:
     """What a call makes that stands at a place, or there as an argument of a ``caller``."""
+    # All places of one run write the lengths that they meet into one list, `told`; those that this
+    # call has added stand from `start` on.
     place = outer.within(caller, argument) if caller else outer
     start = len(place.told)
     made = _operation(tree, place) if tree.name in OPERATORS else _made(tree, place)
@@ -214,6 +226,7 @@ def _made(tree: Call, place: Place) -> Any:
     make = maker(source, place.units)
     given = {**dict(zip(source.kinds, tree.args, strict=False)), **tree.kwargs}
     value = lambda name, place: value_of(given[name], source, name, place)
+    # Nothing is known of what a class of one's own does with time: within it nothing is relative.
     inner = place if source.module else place.within(tree.name)
     values = inner.in_order([source], given, value)
     values |= place.left_out(source, values)
@@ -259,6 +272,7 @@ def _operation(tree: Call, place: Place) -> Any:
         if not plain and not isinstance(x, (AbstractSchedule, AbstractController)):
             text = f"{x!r:.40}: there is no arithmetic of lengths" if isinstance(x, str) else ""
             raise TypeError(f"{expected}{text or describe(x)}.")
+    # A sum of lengths in texts is refused above: "2 epochs" + "10%" would be text and text.
     try:
         if all(map(is_number, operands)):  # 9 ** 9 ** 9 is then an overflow, and no delay
             operands = [float(x) for x in operands]

@@ -55,16 +55,21 @@ def column(
     if word != "":
         check_choice(f"{where}, distribution,", word, NAMES)
     name, stepped = word.removeprefix("q_"), word.startswith("q_")
-    # The words say which form it is; a distribution or a word of another form is refused.
+    # A table has one of four forms, told by the words in it; a word of another form beside them is
+    # refused, since it would have no effect. Only mu and sigma need the distribution's name.
     words: tuple[str, ...]
     names: Collection[str]
-    if "values" in given or "value" in given:
-        words, names = (("values", "probabilities") if "values" in given else ("value",)), _LISTED
+    if "values" in given:
+        words, names = ("values", "probabilities"), _LISTED
+    elif "value" in given:
+        words, names = ("value",), _LISTED
+    elif name in _NORMAL:
+        words, names = ("mu", "sigma"), _NORMAL
     else:
-        words, names = (("mu", "sigma"), _NORMAL) if name in _NORMAL else (("min", "max"), _BOUNDED)
+        words, names = ("min", "max"), _BOUNDED
     missing = names is _BOUNDED and len({"min", "max"} & {*given}) < 2
-    more = {*given} - {*words, "distribution", *["q"] * stepped}
-    if missing or more or name not in ("", *names):
+    allowed = {*words, "distribution"} | ({"q"} if stepped else set())
+    if missing or {*given} - allowed or name not in ("", *names):
         raise ValueError(
             f"{where} must have value, or values (with probabilities), or min and max, or mu and "
             f"sigma with the distribution normal, got {dict(given)}."
@@ -82,6 +87,8 @@ def column(
 
 def _stepped_by(where: str, q: Any, made: Distribution) -> Distribution:
     """In multiples of ``q``, of which none is beyond what is drawn: 0 is not from 1 to 100."""
+    # W&B's `round(x / q) * q` may be outside of the bounds: a rate of 0. The quantiles at 0 and 1
+    # are the bounds, of a normal distribution those 8 deviations away.
     where, shares = f"{where}, q,", isinstance(made.at(0.5), share)
     if not shares:
         q = checked_number(where, q, above=0)
@@ -118,6 +125,8 @@ def _listed(where: str, given: Mapping[str, Any], value: Callable[[Any], Any]) -
             f"{where} must have a probability for each value, which add up to 1, got "
             f"{describe(given['probabilities'])}."
         )
+    # The values stand one after another on the line from 0 to 1, each as wide as its probability,
+    # and a quantile falls on one. Without the last edge rounding cannot put it beyond the last.
     edges = list(itertools.accumulate(shares))[:-1]
     return _quantiles(lambda u: values[bisect.bisect_right(edges, u)])
 
@@ -130,6 +139,7 @@ def _normal(
     sigma = checked_number(f"{where}, sigma,", value(given.get("sigma", 1)), above=0)
     if log:
         _exponential(where, abs(mu) + 9 * sigma)
+    # Draws are within [0, 1), and the quantile of 0 is minus infinity.
     normal = statistics.NormalDist(float(mu), float(sigma))
     at = lambda u: normal.inv_cdf(min(max(u, 2.0**-53), 1 - 2.0**-53))
     return _quantiles((lambda u: math.exp(at(u))) if log else at)
@@ -149,8 +159,10 @@ def _bounded(
             f"{where} must have two numbers, or two percentages (which are not whole numbers), got "
             f"{describe(given['min'])} and {describe(given['max'])}."
         )
+    # `log_uniform` of W&B has bounds that are exponents of e. Rates in their place, 1e-4 and 1e-1,
+    # would be taken for exponents: rates between 1 and 1.1.
     if exponents:
-        if all(isinstance(x, (int, float)) and 0 < x < 1 for x in (low, high)):  # rates by mistake
+        if all(isinstance(x, (int, float)) and 0 < x < 1 for x in (low, high)):
             raise ValueError(
                 f"{where} must have exponents of e for log_uniform, got {low} and {high}; between "
                 "values it is log_uniform_values."

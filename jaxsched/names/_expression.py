@@ -19,12 +19,14 @@ from jaxsched._bounds import check_text
 
 DEPTH = 100
 _LENGTH = 20_000
-# A number with a percent sign or a unit, which stays a text; in quotes it is one.
+# A number with a percent sign or a unit, which stays a text: `10%` and `3 epochs` are no Python, so
+# they get quotes before its parser sees them. Texts in quotes are matched first, and left alone.
 _MEASURED = re.compile(
     r"'[^']*'|\"[^\"]*\"|(?<![\w.])(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
     r"([ ]*%|[ ]*[A-Za-z]+(?:[ ]+[A-Za-z]+)?)?"
 )
 # A comma within a number, or one between two that looks like it: of 10,000 Python makes 10 and 0.
+# `f(peak=1,200)` may be one number or two and is refused, too; with a space after it, it is two.
 _COMMA = re.compile(
     r"(?<![\w.])(?<![\d.][eE][+-])0\d+(?![\d.])|(?<=[ =])[1-9]\d{0,2},\d{3}\b(?!\.|,\S)"
     r"|(?<![\w.,])[1-9]\d{0,2},\d{3}(?= *\w*, )"
@@ -70,13 +72,13 @@ def parse(text: str, where: str = "from_config(config=...)") -> Tree:
     """
     reader = Reader(where)
     with reading(text, where):
+        # A comment or an escaped quote would change what is within quotes for the parser, and not
+        # for the expressions above.
         if match := re.search(r"[\\#\0]", text):
             reader.fail(text[match.start() :], "no comments and no backslashes")
         if match := _COMMA.search(re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)):
-            expected = (
-                "no comma within a number (10000), a space after one between two, and no 0 before a"
-            )
-            reader.fail(match[0], f"{expected} whole number")
+            wanted = "no comma within a number (10000), a space after one between two"
+            reader.fail(match[0], f"{wanted}, and no 0 before a whole number")
         quoted = lambda match: f"'{match[0]}'" if match[1] else match[0]
         line = _MEASURED.sub(quoted, " ".join(text.split("\n")).strip())
         return reader.value(ast.parse(line, mode="eval").body)
@@ -85,6 +87,8 @@ def parse(text: str, where: str = "from_config(config=...)") -> Tree:
 @contextlib.contextmanager
 def reading(text: str, where: str) -> Iterator[None]:
     """Tells the errors of Python's parser as ours."""
+    # The parser recurses in C: a text of 20 000 letters that is nested as deep as it can be is
+    # refused by it in a thread with 1 MB of stack, and could end the process in one with 512 kB.
     check_text(where, text)
     if text.strip() == "-":
         raise ValueError(f"{where} must be given as it is, got '-': standard input is not read.")
@@ -113,6 +117,10 @@ def dotted(node: ast.AST) -> str:
 class Reader:
     """Makes values of the nodes of Python's parser."""
 
+    # What is not taken here is refused, by name: there is no attribute, subscript, comprehension or
+    # lambda that has a meaning, so a new node of Python is refused as well. `convert` overrides
+    # `value`, `word` and `call`, which know the names of a program.
+
     def __init__(self, where: str):
         self.where = where
 
@@ -131,9 +139,8 @@ class Reader:
             return list(map(inner, node.elts))
         if isinstance(node, ast.Dict) and all(node.keys):
             keys = [inner(key) for key in node.keys if key]
-            if not all(isinstance(key, (str, int, float)) for key in keys) or len({*keys}) < len(
-                keys
-            ):
+            plain = all(isinstance(key, (str, int, float)) for key in keys)
+            if not plain or len({*keys}) < len(keys):
                 self.fail(ast.unparse(node), "keys that are numbers or texts, each once")
             return dict(zip(keys, map(inner, node.values), strict=True))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
@@ -144,6 +151,7 @@ class Reader:
                 return f"-{value}"
             return -value if isinstance(value, (int, float)) else Call("*", (-1, value))
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            # The left side is not deeper: a sum of 200 terms leans to the left, and is no nesting.
             operands = self.value(node.left, depth), inner(node.right)
             return Call(_OPERATORS[type(node.op)][0], operands)
         if isinstance(node, ast.Call) and dotted(node.func):

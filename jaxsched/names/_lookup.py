@@ -57,6 +57,7 @@ def source_of(name: str) -> Entry | None:
 
 def _canonical(name: str) -> str:
     """``"transformers.cosine"`` for ``"hf.optimization.cosine"``; empty if it is of no library."""
+    # First and last part only: what stands between is where the library keeps it, and changes.
     library = LIBRARY.get(name.partition(".")[0], "")
     return f"{library}.{name.rpartition('.')[2]}" if library and "." in name else ""
 
@@ -65,6 +66,8 @@ def check(
     tree: Tree, registered: Collection[str] = (), where: str = "from_config(name=...)"
 ) -> None:
     """Raises for a name that is not in the table, and for arguments that it does not have."""
+    # All names of a tree before anything is made: the error of a slip in the last argument must not
+    # wait for the first, and it comes without JAX on the way of the command.
     if isinstance(tree, Call):
         source = source_of(tree.name)
         if source:
@@ -87,6 +90,10 @@ def check_values(x: Tree, place: Place, source: Entry | None = None, argument: s
 
     The error is that of making the schedule, in the same words, but without JAX.
     """
+    # The bounds are those of the source, read and not imported, and `check_number` is the function
+    # that the real check calls, so the words are the same. What depends on two arguments (a warmup
+    # that does not fit) waits for the real check. In lists there are no bounds to read: their kinds
+    # are functions of a list.
     if isinstance(x, Call):
         inner = place.within(source.name, argument) if source else place
         called = source_of(x.name)
@@ -122,14 +129,14 @@ def check_values(x: Tree, place: Place, source: Entry | None = None, argument: s
 
 def unknown(name: str) -> str:
     """A name that the table does not have, and what to write instead."""
-    # From the surest guess to the vaguest: a slip within the library, the word of another one, a
-    # near name, a name with a near part.
+    # From the surest guess to the vaguest: a slip within the library ("torch.StepLr"), the word of
+    # another one ("fit_flat_cos" is flat_cosine here), a near name, a name with a near part. Of two
+    # libraries that share a word only the one that was said counts, if it has it.
     quoted = shorten(repr(name))
-    bare = name.rpartition(".")[2]
-    library = LIBRARY.get(name.partition(".")[0], "") if "." in name else ""
+    said, bare = name.partition(".")[0], name.rpartition(".")[2]
+    library = LIBRARY.get(said, "") if "." in name else ""
     known = {s.rpartition(".")[2]: s for s in theirs(library)} if library else dict.fromkeys(ours())
     near = nearest(bare, known, 2)
-    said = name.partition(".")[0]
     mine, is_its = _here(bare, f"{said}.{bare}", f"{library}.{bare}")
     if library and near and (letters(near[0]) == letters(bare) or not is_its):
         return f"{quoted}; did you mean {known[near[0]]}"
@@ -151,6 +158,7 @@ def named_here(word: str, names: Iterable[str]) -> str:
     if ours := _here(word)[0]:
         shown = [name if not name.isidentifier() else f"js.{name}" for name in ours[:2]]
         return f"; it is {' or '.join(shown)} here"
+    # Where the packages' public names stand as imports; to import them would load all.
     for room in ("optim", "search", "schedules", "controllers", "testing", "command"):
         text = PACKAGE.joinpath(room, "__init__.py").read_text("utf-8")
         if f" as {word}\n" in text or f"\n{word} = " in text:
@@ -165,6 +173,8 @@ def _here(word: str, *whole: str) -> tuple[list[str], bool]:
 
     Only of the library that the ``whole`` names say, if that has it, and whether it has.
     """
+    # Sorted: the said library first, then what is said in Python only (`a >> b`), which is nearer
+    # to the word than a piece of the same curve, then recipes, whose names begin in lower case.
     rows = [
         (letters(name) not in map(letters, whole), table is ELSEWHERE, ours[0].isupper(), ours)
         for table in (OTHERWISE, ELSEWHERE)

@@ -49,6 +49,10 @@ class Place:
     curve over the fraction of a run by ``run``, which are ``None`` where there is no such length.
     """
 
+    # Of `Constant(0.1, 900) >> Linear(0.1, 0, 10%)` with Units(steps=1000), for example, the line
+    # begins later than the run. So within `>>` there is no `run`, and a curve of fastai is not told
+    # there how long it is. But there are its `steps`, and the line has 100 of them. Within
+    # `Epochwise`, whose schedule counts epochs, there is neither.
     units: Any = None
     steps: int | None = None
     run: int | None = None
@@ -66,6 +70,7 @@ class Place:
 
     def within(self, name: str, argument: str = "") -> Place:
         """That of a schedule which is an argument of a name."""
+        # A `Trigger` lasts as its base does, but its stages begin when they are triggered.
         if name in _SAME and argument != "stages":
             return self
         if name in _PARTS:
@@ -83,6 +88,8 @@ class Place:
         self, sources: list[Entry], given: Iterable[str], value: Callable[[str, Place], Any]
     ) -> dict[str, Any]:
         """The ``value(name, place)`` of each argument, first of those that name a run's length."""
+        # A drop-in with the length of its run (`num_training_steps`) takes percentages of that, so
+        # it must be known before the others: "num_warmup_steps": "10%" may stand before it.
         # The steps of a curve are the run's; its own numbers are in ``num_updates``, of any unit.
         first = {name: value(name, self) for name in given if name in (*RUN, "steps")}
         run, place = next((first[n] for n in RUN if first.get(n) is not None), None), self
@@ -95,6 +102,9 @@ class Place:
 
     def in_steps(self, where: str, text: str, amount: float, unit: str, begins: bool) -> int:
         """Epochs, samples or tokens, which begin where their schedule does or not."""
+        # `Units` counts from the start of the run. While the batch grows, an epoch later in the run
+        # has fewer updates than the first: what begins elsewhere has no one number of steps. A pace
+        # for each stage of the batch size is what tells whether it grows.
         units, steps = self.units, {"samples": "from_samples"}.get(unit, unit)
         if not begins or self.around:
             from jaxsched.schedules._base import Constant
@@ -130,6 +140,7 @@ class Place:
         units, size = self.units, "steps" if name == "steps" else "samples"
         repair = f" within {self.around}" if self.around else f", or units=js.Units({size}=...)"
         if size == "samples" and self.around in ("", *_PARTS) and getattr(units, size, None):
+            # Where samples / batch is no whole number, an epoch has now one update more, now less.
             if units.epochs(_MANY) == _MANY * units.epochs(1):
                 return {name: units.epochs(1)}
             repair = ": not every epoch of the run has as many updates"
@@ -159,7 +170,10 @@ class Place:
         run = self.run
         if relative is None or run is None:
             return
-        # 10% beside 900 steps: a tenth of them, or of the run? They must be the same.
+        # A percentage in a piece is of the run, since a piece does not know of what it is a part.
+        # `Linear(0.1, 0, 10%) >> Constant(0.1, 900)` with Units(steps=1000) lasts the run; with
+        # 800 in place of 900 the 10% could be of those as well. So the made schedule is asked:
+        # what begins and ends with the run has relative lengths alone, or lasts the run.
         steps = f"Units(steps={run})" if self.units and not self.around else "1 step"
         for durations, lengths in self.whole:
             lasts = durations and all(abs(x - run) < 0.5 for x in durations)

@@ -68,6 +68,10 @@ def _body(path: Path) -> list[ast.stmt]:
 @functools.cache
 def ours() -> dict[str, Entry]:
     """Recipes, pieces and controllers, ``share``, and what `Units` makes of one, by name."""
+    # What is public is told by a decorator, `@recipe` or `@struct`, and by the file (`_name.py`):
+    # so each is read as a module is, without running it, and a recipe that is made in another way
+    # than by a `def` would be missed. A test compares all with the imported ones. It takes 70 ms;
+    # to import them takes a second, most of it JAX.
     sources: dict[str, Entry] = {}
     fields: dict[str, dict[str, ast.AnnAssign]] = {}  # of a class, with those of its bases
     nodes = [
@@ -79,10 +83,11 @@ def ours() -> dict[str, Entry]:
     classes = {n.name: (path, n) for path, n in nodes if isinstance(n, ast.ClassDef)}
 
     def fields_of(name: str) -> dict[str, ast.AnnAssign]:
+        # As a dataclass does: the fields of the bases first, those of the last base before those of
+        # the first. A base that is not a dataclass adds no fields.
         if name in classes and name not in fields:
             _, node = classes[name]
             inherited = [fields_of(base.id) for base in node.bases if isinstance(base, ast.Name)]
-            # A base that is not a dataclass adds no fields.
             own = _fields(node) if _decorated(node, "struct") else {}
             fields[name] = {k: v for one in reversed(inherited) for k, v in one.items()} | own
         return fields.get(name, {})
@@ -171,6 +176,8 @@ def _function(node: ast.FunctionDef, name: str, module: str) -> Entry:
         a.arg: ast.unparse(a.annotation).removesuffix(" | None") if a.annotation else ""
         for a in arguments
     }
+    # An annotation is the name of a kind, whose bounds stand in the `_signature.py` beside the
+    # function's module: that of recipes, or the wider one of drop-ins.
     path = PACKAGE.parent.joinpath(*module.split("."))
     known = _kinds_of(path.with_name("_signature.py"))
     bounds = {n: known[kind] for n, kind in kinds.items() if kind in known}
@@ -179,6 +186,8 @@ def _function(node: ast.FunctionDef, name: str, module: str) -> Entry:
 
 def _class(node: ast.ClassDef, fields: Mapping[str, ast.AnnAssign], module: str) -> Entry:
     """The entry of a class, read off its fields."""
+    # A field of a struct has its check as its value, `steps: Leaf = length(at_least=0)`: the name
+    # of the maker is the kind, its keywords are the bounds.
     kinds = {name: _kind(n) for name, n in fields.items()}
     needed = tuple(name for name, n in fields.items() if not _has_default(n))
     bounds = {}
@@ -237,6 +246,7 @@ def _has_default(field: ast.AnnAssign) -> bool:
 
 
 def _doc(node: ast.FunctionDef | ast.ClassDef) -> str:
+    # What a message or `jaxsched convert` shows: not the arguments, which it tells by their names.
     rest = ("Args:", "Returns:", "Raises:", "References:", ">>>")
     paragraphs = (ast.get_docstring(node) or "").split("\n\n")
     return "\n\n".join(text for text in paragraphs if not text.startswith(rest)).strip()

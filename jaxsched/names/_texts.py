@@ -63,6 +63,13 @@ _LENGTH = re.compile(
 )
 
 
+# A text means a number only for an argument: "10%" is 0.1 for a ratio, a share for a recipe's
+# length, a number of steps for a piece's, and an error for a rate. So every text goes through
+# `read` (or `meant`, which needs no JAX) with the entry of what is called. Which arguments are
+# lengths is read off annotations for ours and said above for drop-ins, whose kinds are wider: a
+# `Whole` of theirs may be a length or a count.
+
+
 def value(x: Tree) -> Tree:
     """A value of a config: a text that spells a number as that number; others unchanged."""
     short = isinstance(x, str) and len(x) < _LONGEST
@@ -79,6 +86,9 @@ class Length(NamedTuple):
 
 def read(x: Tree, source: Entry, argument: str, place: Place) -> Tree:
     """The number, share or length that a text is for an argument; else the value as it is."""
+    # Three steps: the text as an amount with a unit; a share, which a recipe resolves itself and
+    # nothing else can; an amount in another unit, as steps. What is a length at all is then told to
+    # the place, which compares it with the others at the end.
     parsed = meant(x, source, argument, place) if isinstance(x, str) else x
     if not is_length(source, argument):
         return parsed
@@ -92,6 +102,7 @@ def read(x: Tree, source: Entry, argument: str, place: Place) -> Tree:
             return share(parsed.amount)
         message = f"{where} must be a number of steps, got {x!r},"
         place.told.append(Told(message, "a percentage is of"))
+        # Rounded as `js.Units` rounds a fraction of the run. The batch of 1 plays no part.
         steps = Units(1, steps=place.steps).fraction(abs(parsed.amount))
         return steps if parsed.amount > 0 else -steps
     if isinstance(parsed, Length):
@@ -99,11 +110,13 @@ def read(x: Tree, source: Entry, argument: str, place: Place) -> Tree:
         begins &= "cycles" not in source.kinds
         count, unit = parsed
         parsed = place.in_steps(where, x, count, unit, begins)
+        # A period is not rounded to whole updates where an epoch is not whole: what is rounded off
+        # each adds up, and the hundredth would begin far from its epoch.
         period = kind == "Period" or source.name in ("Epochwise", "Quantize")
         if period and unit == "epochs" and count:
             from jaxsched.schedules._base import Constant
 
-            one = place.units.by_epochs(Constant(0.0))  # exact: what is rounded adds up
+            one = place.units.by_epochs(Constant(0.0))
             parsed = count * getattr(one, "per_epoch", parsed / count)
     xs = parsed if isinstance(parsed, list) else [parsed]
     if any(isinstance(x, (int, float, str)) and x != 0 for x in xs):
@@ -114,6 +127,10 @@ def read(x: Tree, source: Entry, argument: str, place: Place) -> Tree:
 
 def meant(text: str, source: Entry | None, argument: str, place: Place) -> Tree:
     """The number that a text is for an argument, or a `Length`; else the text. It loads no JAX."""
+    # In this order: a word of a closed set ("cosine"), a plain number, a flag, a time of Composer
+    # that needs the trainer's arguments, an amount with a unit. What begins as a number does, for
+    # an argument that is a length, and is none of these, is an error here: as a text it would be
+    # told as a wrong type later, without its form.
     bounds = source.bounds.get(argument, {}) if source else {}
     number: Any = text if "options" in bounds else value(text)
     if number is not text or len(text) > _LONGEST or "options" in bounds:
@@ -130,7 +147,8 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Tree:
     where = f"{source.name if source else 'from_config'}({argument}=...)"
     counts = is_length(source, argument)
     length = _LENGTH.fullmatch(text)
-    small = length and length[2] in ("m", "b", "t") and not length[3]  # minutes? a slip for ba?
+    # "5m" may be meant as minutes, "5b" as a slip for "5ba"; "5M" can only be millions.
+    small = length and length[2] in ("m", "b", "t") and not length[3]
     if not length or (small and counts):
         if counts and REAL.match(text):
             raise _misread(where, text, length)

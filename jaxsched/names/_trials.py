@@ -74,34 +74,23 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         return with_distinct_names(
             tuple(t for one in config for t in trials_from_config(one, units=units))
         )
+    # A table has columns, one for each argument: a value, a list of them, or what they are drawn
+    # from. `grid`, `zipped` and `sampled` make trials of columns, in Python as here; what is said
+    # here is only how a table's words become a column.
     method, count = _checked_method(config)
     name = config.get("name")
     sources = [_source(each) for each in (name if is_list(name) and name else [name])]
-    given = {str(name): _expanded(values) for name, values in config["parameters"].items()}
-    known = dict.fromkeys(name for source in sources for name in source.kinds)
-    try:
-        bind(sources[0].name, list(known), known, (), given)
-    except TypeError as error:
-        error.add_note("What else the task's optimizer takes stands in `hyperparameters`.")
-        raise
-    others = _others(config.get("hyperparameters"), known)
-    given |= others
+    given, others = _named_values(config, sources)
     place = Place.of(units)
-    read = lambda name, place: _column(name, given[name], sources, place)
-    columns = place.in_order(sources, given, read)
+    in_column = lambda name, place: _column(name, given[name], sources, place)
+    columns = place.in_order(sources, given, in_column)
     for source in sources:  # a curve over the fraction of a run has the length of the run
         columns |= place.left_out(source, columns)
-    recipe = [_with_others(maker(source, units), list(others)) for source in sources]
-    recipes: Any = recipe if is_list(name) else recipe[0]
+    makers = [_with_others(maker(source, units), others) for source in sources]
     try:
-        if count is None:
-            _check_listed(method, columns)
-            trials = (grid if method == "grid" else zipped)(recipes, **columns)
-        else:
-            count, seed = _texts.value(count), _texts.value(config.get("seed", 0))
-            trials = sampled(recipes, count, seed=seed, method=method, **columns)
+        trials = _trials_of(makers if is_list(name) else makers[0], columns, method, count, config)
     except TypeError as error:
-        if len(recipe) > 1:
+        if len(makers) > 1:
             error.add_note("Kinds with arguments of their own are a list of tables ([[sweep]]).")
         raise
     # Only a schedule that was made shows whether what is relative to the run lasts it.
@@ -110,6 +99,32 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
             place.made(sources[0].name, lasts(trial.schedule), 0)
         place.settle()
     return trials
+
+
+def _named_values(
+    config: Mapping[str, Any], sources: list[Entry]
+) -> tuple[dict[str, Any], list[str]]:
+    """What the table says of each argument and hyperparameter; the names of the latter."""
+    given = {str(name): _expanded(values) for name, values in config["parameters"].items()}
+    known = dict.fromkeys(name for source in sources for name in source.kinds)
+    try:
+        bind(sources[0].name, list(known), known, (), given)
+    except TypeError as error:
+        error.add_note("What else the task's optimizer takes stands in `hyperparameters`.")
+        raise
+    others = _others(config.get("hyperparameters"), known)
+    return given | others, list(others)
+
+
+def _trials_of(
+    makers: Any, columns: dict[str, Any], method: str, count: Any, config: Mapping[str, Any]
+) -> Trials:
+    """The trials of the columns, listed or drawn."""
+    if count is None:
+        _check_listed(method, columns)
+        return (grid if method == "grid" else zipped)(makers, **columns)
+    count, seed = _texts.value(count), _texts.value(config.get("seed", 0))
+    return sampled(makers, count, seed=seed, method=method, **columns)
 
 
 def _checked_method(config: Any) -> tuple[str, Any]:
@@ -127,6 +142,8 @@ def _checked_method(config: Any) -> tuple[str, Any]:
             "for each other. Draw them ('halton'), and give them up early (sweep(stopping=...))."
         )
     check_choice("trials_from_config(method=...)", method, ("grid", "zip", *_DRAWS))
+    # A grid that was meant to be drawn would be complete, and many times as large: so a count goes
+    # with a method that draws, and with no other.
     counts = [config[key] for key in ("count", "run_cap") if config.get(key) is not None]
     if len(counts) != (method in _DRAWS):
         wanted = ("", "no ", "one ")[len(counts)]
@@ -153,6 +170,9 @@ def _others(given: Any, known: Container[str]) -> dict[str, Any]:
 
 def _with_others(make: Any, others: list[str]) -> Any:
     """The recipe of a dict hyperparameter -> schedule or number; the others are its arguments."""
+    # `grid` and the others make trials of one function, whose signature they check the columns by.
+    # So the optimizer's other hyperparameters become arguments of it: the recipe makes the rate,
+    # and all is a dict, the form in which `js.sweep` takes schedules of several hyperparameters.
     if not others:
         return make
 
@@ -160,10 +180,11 @@ def _with_others(make: Any, others: list[str]) -> Any:
         apart = {name: given.pop(name) for name in others}
         return {"learning_rate": make(**given), **apart}
 
-    one = inspect.Parameter.KEYWORD_ONLY
-    own = [p.replace(kind=one) for p in inspect.signature(make).parameters.values()]
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    own = [p.replace(kind=by_name) for p in inspect.signature(make).parameters.values()]
+    more = [inspect.Parameter(name, by_name) for name in others]
     named: Any = functools.wraps(make, updated=())(recipe)
-    named.__signature__ = inspect.Signature([*own, *(inspect.Parameter(n, one) for n in others)])
+    named.__signature__ = inspect.Signature([*own, *more])
     return named
 
 
@@ -191,6 +212,8 @@ def _source(name: Any) -> Entry:
 
 def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
     """The values of an argument, or what they are drawn from."""
+    # A column may belong to several recipes, of which the first that has the argument says what its
+    # texts mean: what is a length of one is a length of all.
     source = next((s for s in sources if name in s.kinds), undescribed("hyperparameters"))
     where = f"trials_from_config({'' if source.module else 'hyper'}parameters={{{name!r}: ...}})"
     if isinstance(given, Mapping) and "parameters" in given:
@@ -206,6 +229,8 @@ def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
         made = column(where, given, value, _texts.is_length(source, name))
     if not source.module:
         return _checked_hyperparameter(where, made)
+    # `milestones = [10, 20]` would be two trials with a milestone each. Where the argument itself
+    # is a list, the outer one is the list of values, and has to be written.
     listed = bool({name, source.kinds[name]} & _texts.LISTS)
     if listed and isinstance(made, list) and not any(map(is_list, made)):
         raise ValueError(
@@ -231,6 +256,8 @@ def _checked_hyperparameter(where: str, made: Any) -> Any:
 
 def _expanded(x: Any) -> Any:
     """Of a schedule whose own arguments have ``values``, a list of it with each combination."""
+    # An argument that is a schedule may vary itself, `{name = "Cosine", start = {values = [1, 2]},
+    # ...}`. Its combinations are then values of the argument, since a column holds whole values.
     if not isinstance(x, Mapping) or not {*NAME} & {*x}:
         return x
     swept = {}
