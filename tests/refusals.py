@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 
 import pytest
@@ -17,3 +18,8 @@ def refused(call, where, value, errors=(ValueError, TypeError)):
     assert ".." not in message.replace("...", ""), message
     assert repr(value)[:40] in message or "got" in message, message
     return message
+
+
+def settings_of(value, field):
+    """What the class has declared for one of its numbers; None where it says nothing."""
+    return collections.defaultdict(lambda: None, value._checks[field].keywords)

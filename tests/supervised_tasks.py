@@ -1,5 +1,6 @@
 """What the tests of ``Supervised`` share."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,12 @@ from jaxsched import search
 from jaxsched.search import Supervised
 
 RATES = [js.Constant(0.1), js.cosine_decay(0.2, 12)]
+
+
+class Linen(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(nn.relu(nn.Dense(8)(x)))
 
 
 def sweep(task, trials=RATES, **arguments):

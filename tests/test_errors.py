@@ -5,7 +5,6 @@ The cases are generated: every field of every class with the bounds that it decl
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
 from typing import Any
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import ALL, CLASSES
-from refusals import refused
+from refusals import refused, settings_of
 
 import jaxsched as js
 
@@ -34,11 +33,6 @@ NO_NUMBERS += [np.timedelta64(5, "s")]
 
 NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan"), 10**400, -(10**400), 1e300]
 NOT_FINITE += [np.zeros(0)]  # a population of none
-
-
-def settings_of(value, field):
-    """What the class has declared for one of its numbers; None where it says nothing."""
-    return collections.defaultdict(lambda: None, value._checks[field].keywords)
 
 
 def fields_of(rank):

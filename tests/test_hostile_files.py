@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import collections
 import copy
 import inspect
 import json
@@ -13,15 +12,10 @@ import jax
 import numpy as np
 import pytest
 from cases import CLASSES
+from refusals import settings_of
 
 import jaxsched as js
 from jaxsched import _serialize
-
-
-def settings_of(value, field):
-    """What the class has declared for one of its numbers; None where it says nothing."""
-    return collections.defaultdict(lambda: None, value._checks[field].keywords)
-
 
 HEAD = '{"jaxsched": 1, "type": '
 

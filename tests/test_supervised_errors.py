@@ -1,24 +1,16 @@
 """What ``Supervised`` refuses when it is made, by the argument at fault."""
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 import pytest
 from flax import nnx  # noqa: F401  # without it no function is taken for one that makes its modules
+from supervised_tasks import Linen
 from sweep_tasks import apply, data, init, momentum, supervised
 
 from jaxsched import search
 from jaxsched.search import Supervised
 
 LOSS = optax.softmax_cross_entropy_with_integer_labels
-
-
-class JoinedLinen(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        hidden = nn.relu(nn.Dense(8)(x["left"]) + nn.Dense(8)(x["more"].right))
-        return {"class": nn.Dense(3)(hidden), "sum": jnp.sum(hidden, axis=1)}
 
 
 X, Y = data(192)
@@ -57,9 +49,9 @@ def of_length(length):
         ),
         ({"metrics": {"m": lambda outputs: outputs}}, TypeError, r"a function of \(outputs\)\.$"),
         (
-            {"model": JoinedLinen},
+            {"model": Linen},
             TypeError,
-            r"got the class JoinedLinen: give `JoinedLinen\(...\)`",
+            r"got the class Linen: give `Linen\(...\)`",
         ),
         ({"metrics": search.accuracy}, TypeError, "dict name -> function, got <function"),
         (

@@ -9,19 +9,13 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from supervised_tasks import Linen, sweep
 from sweep_tasks import Plain, data, jitted, momentum, supervised
 
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Task, shuffled
 from jaxsched.search.tasks._traced import trace_task
-
-
-def sweep(task, trials=None, **arguments):
-    trials = [js.Constant(0.1), js.Constant(0.01)] if trials is None else trials
-    arguments = {"steps": 12, "devices": jax.local_devices()[:1], **arguments}
-    return search.sweep(task, trials, **arguments)
-
 
 # ------------------------------------------------------------------------------------------ batches
 
@@ -72,12 +66,6 @@ class Module(nnx.Module):
 
     def __call__(self, x):
         return self.b(self.dropout(self.norm(jax.nn.relu(self.a(x)))))
-
-
-class Linen(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        return nn.Dense(3)(nn.relu(nn.Dense(8)(x)))
 
 
 def normed(x, train):
@@ -209,8 +197,8 @@ def test_a_user_pytree_task_keeps_its_arrays_out_of_the_program():
         def evaluate(self, state):
             return {"loss": jnp.sum((state - self.target) ** 2)}
 
-    first = sweep(Tree(jnp.ones(3)), steps=200)
-    second = sweep(Tree(jnp.zeros(3)), steps=200)
+    first = sweep(Tree(jnp.ones(3)), [js.Constant(0.1)], steps=200)
+    second = sweep(Tree(jnp.zeros(3)), [js.Constant(0.1)], steps=200)
     assert first.best().score < 1e-3
     assert second.best().score < 1e-3
     assert "segment" not in second.info["traces"]

@@ -10,25 +10,13 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx  # noqa: F401  # without it no function is taken for one that makes its modules
+from supervised_tasks import Linen, sweep
 from sweep_tasks import Plain, data, momentum, supervised
 
 import jaxsched as js
-from jaxsched import search
 from jaxsched.search import Supervised
 from jaxsched.search.engine._request import checked_seeds
 from jaxsched.search.tasks._reading import first_batch
-
-
-def sweep(task, trials=None, **arguments):
-    trials = [js.Constant(0.1), js.Constant(0.01)] if trials is None else trials
-    arguments = {"steps": 12, "devices": jax.local_devices()[:1], **arguments}
-    return search.sweep(task, trials, **arguments)
-
-
-class Linen(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        return nn.Dense(3)(nn.relu(nn.Dense(8)(x)))
 
 
 def with_step(step):
