@@ -64,6 +64,14 @@ def test_a_broken_controller_is_found():
     with pytest.raises(ValueError, match="must name laws"):
         check_controller(Forgetful(), skip=["fast"])
 
+    @controllers.struct
+    class Deaf(Plateau):
+        def react(self, state, *, value=None, reported=True, **extra):
+            return super().react(state, value=value)
+
+    with pytest.raises(AssertionError, match=r"without a report, told .*'reported': False"):
+        CONTROLLER_LAWS["holds"](Deaf(BASE, factor=0.5, patience=0), default_run())
+
 
 def test_any_stateful_schedule_can_be_checked():
     class Halving:

@@ -283,8 +283,7 @@ def _scheduled_arguments(
             if _takes_number(bound.signature.parameters[argument])
         }
     if not sources:
-        given = {k: v for k, v in bound.arguments.items() if k in ("learning_rate", "lr")}
-        example = next(iter(given), "learning_rate")
+        example = "lr" if "lr" in bound.arguments else "learning_rate"
         raise ValueError(
             f"inject({name})(...) must be given at least one schedule, got none. Give one, e.g. "
             f"{example}=js.Constant(0.1); a plain function is wrapped by js.from_fn."
