@@ -258,6 +258,7 @@ class AbstractController(Record, abc.ABC):
         self.require_single()
 
     def _reacted(self, state: PyTree, report: dict[str, Any]) -> PyTree:
+        """The state after ``react``, which is checked; the levels below are not told here."""
         self._check(state)
         if all(x is None for x in report.values()):
             return state
@@ -352,6 +353,7 @@ def untold(followed: Any) -> Any:
 
 
 def _as_base(name: str, base: object) -> Any:
+    """``base`` as a schedule or a controller; a number is made a ``Constant``."""
     if isinstance(base, (AbstractSchedule, AbstractController)):
         return base
     if not callable(base):

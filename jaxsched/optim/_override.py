@@ -239,8 +239,10 @@ def _is_whole(x: Leaf) -> bool:
 
 
 def _number_like(old: jax.Array, value: Leaf, name: str, is_scale: bool = False) -> jax.Array:
-    rate, where = name.rpartition("/")[2] in ("learning_rate", "lr"), _argument_text(name, is_scale)
-    value = checked_number(where, value, at_least=0 if rate else None)
+    """A number, or one for each member, in an array like the old one, so that nothing retraces."""
+    where = _argument_text(name, is_scale)
+    is_rate = name.rpartition("/")[2] in ("learning_rate", "lr")
+    value = checked_number(where, value, at_least=0 if is_rate else None)
     if jnp.shape(value) not in ((), old.shape):
         raise ValueError(
             f"{where} must be a number or an array of shape {old.shape}, got {value!r}."

@@ -64,9 +64,8 @@ class Transfer:
     def _transferred(self, fresh: PyTree, saved: PyTree, path: Path, count: Leaf) -> PyTree:
         """``count`` is that of an injection around it, if there is one."""
         # An injection on one side only is looked through: so a plain state meets an injected one.
-        # From here on the order matters. An injected `fresh` comes first, since it sets the count
-        # for all below it; then one that only `saved` has; then leaves; and nodes last, of which a
-        # counter is told from a node like any other before their children are compared.
+        # The order matters: an injected `fresh` comes first, since it sets the count for all below
+        # it, and then one that only `saved` has, which is not there for the comparison.
         injected = _injected(saved)
         below = saved if injected is None else injected.get("inner_state")
         if isinstance(fresh, InjectState):
@@ -81,6 +80,10 @@ class Transfer:
 
         if _children(fresh) is None:
             return self._transferred_leaf(fresh, saved, path)
+        return self._transferred_node(fresh, saved, path, count)
+
+    def _transferred_node(self, fresh: PyTree, saved: PyTree, path: Path, count: Leaf) -> PyTree:
+        """A counter, an empty state, or a node whose children are compared."""
         pairs, treedef = one_level(fresh)
         children = _children(saved)
         if children is None:
@@ -201,6 +204,7 @@ class Transfer:
                 "js.AbstractController."
             )
 
+        # What its state holds is unknown, a count perhaps, so its own `update` moves it on.
         def told_nothing(controller: Any, step: Leaf) -> Any:
             return jax.lax.fori_loop(
                 0, step, lambda _, s: controller.update(s), donatable_copy(controller.init())

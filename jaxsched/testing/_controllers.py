@@ -341,6 +341,8 @@ def _program(controller: Controller) -> Any:
 
 @functools.lru_cache(maxsize=32)  # all the laws follow the same controller
 def _cached_program(controller: Controller) -> Any:
+    """One update and the rate after it, compiled."""
+
     # Here the numbers of the controller are constants of the program, in `_in_a_scan` they are
     # arguments: a rule that works with known numbers alone fails where the two are compared.
     def step(state: PyTree, report: Report) -> PyTree:

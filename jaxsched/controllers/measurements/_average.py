@@ -89,6 +89,7 @@ def _wide(x: Leaf) -> jax.Array:
 
 
 def _toward(mean: jax.Array, weight: Leaf, share: jax.Array, first: jax.Array) -> jax.Array:
+    """One leaf of the mean, moved by ``share`` of the way to the new weight."""
     weight = jnp.asarray(weight)
     if not _has_mean(mean):
         return weight
