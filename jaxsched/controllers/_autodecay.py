@@ -101,8 +101,8 @@ class AutoDecay(AbstractScaler):
         averaged = scalar("AutoDecay.update(averaged=...)", averaged, ": take its mean first")
         arrived = flag("AutoDecay.update(reported=...)", reported)
         arrived &= (value > 0) & (averaged > 0) & jnp.isfinite(averaged)
-        # The gap of an infinite loss would be 0, as where nothing is known; the largest float makes
-        # it about 88 nats more than that of a loss of 1.
+        # With an infinite loss the gap counts as unknown, which is 0. With the largest float32 in
+        # its place it is about 88 nats for an averaged loss of 1, above any threshold.
         gap = averaging_gap(jnp.minimum(value, jnp.finfo(jnp.float32).max), averaged).value
 
         better = improves(averaged, state.best, self.rtol, 0.0)

@@ -80,7 +80,8 @@ class NewBob(AbstractEvaluator):
     ) -> NewBobState:
         better = improves(mean, sign(self.mode) * state.last, self.rtol, 0.0)
 
-        # In a row or not: unlike Plateau's count, it stays at a sufficient gain.
+        # In a row or not: a sufficient gain leaves this count as it is, while Plateau's begins
+        # anew.
         bad = jnp.where(better, state.bad, next_count(state.bad))
         fires = ready & ~better & (number32(bad) > self.patience)
         return state._replace(

@@ -74,9 +74,9 @@ def default_run(seed: int = 0, steps: int = 32) -> list[Report]:
     """
     steps = checked_whole("default_run(steps=...)", steps, 25, MANY)
     seed = checked_whole("default_run(seed=...)", seed, 0, 2**32 - 1)
-    # A metric that falls to -0.5 and so changes its sign, with noise in which it stalls. Five are
-    # odd, with ordinary ones between them, in which what an odd one has broken is seen. -3e38 is
-    # close to the lowest float32: a sum with another one of its kind overflows.
+    # A metric that falls to -0.5 and so changes its sign, with noise in which it stalls. Five
+    # values are odd. Between them are ordinary ones, which show what an odd one has broken. -3e38
+    # is close to the lowest float32: the sum of two overflows.
     noise = np.random.RandomState(seed).standard_normal(steps)
     values = [2.0 * 0.8**t + 0.05 * noise[t] - 0.5 for t in range(steps)]
 
@@ -183,7 +183,7 @@ def ignores_nan(controller: Controller, run: Run) -> None:
     step = _program(controller)
     clean = broken = controller.init()
     for index, report in enumerate(run):
-        # What is real is a metric; the flags are in both runs.
+        # Real numbers are metrics; the flags stay in both runs.
         metrics = {k for k, v in report.items() if isinstance(v, (float, np.floating))}
         without = {k: v for k, v in report.items() if k not in metrics}
         with_nan = without | {k: np.float32(np.nan) for k in metrics}

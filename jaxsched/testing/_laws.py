@@ -110,8 +110,8 @@ def assert_numbers(subject: PyTree) -> None:
 def assert_read_back(subject: PyTree) -> None:
     """``eval(repr(s)) == s``."""
     js.Constant  # noqa: B018  # with it come all names of reprs
-    # A repr names the classes alone. Those of the user's own are not in our modules, but they are
-    # the classes of the parts.
+    # A repr holds the names of classes. Those of the user are not in our modules, so they are taken
+    # from the object itself.
     names = {**vars(js), **vars(controllers), **_classes(subject)}
     again = eval(repr(subject), names)
     assert again == subject, f"eval(repr(s)) is {again!r}"

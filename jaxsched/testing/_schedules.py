@@ -43,8 +43,8 @@ def check_schedule(
 def landmarks(schedule: Schedule) -> np.ndarray:
     """Steps at and around every boundary and the end, in the tail, and the extremes; int32."""
     # Around an edge: the last step before it, the first after it, and what a rounding to either
-    # side would give. 2**24 + 1 is the first whole number that float32 has not, 2**31 - 1 the last
-    # step.
+    # side would give. 2**24 + 1 is the first whole number that is not exact in float32, 2**31 - 1
+    # the last step.
     edges: set[float] = {0, 10, 1000}
     edges |= set(js.boundaries(schedule))
     duration = schedule.duration
@@ -183,10 +183,11 @@ def differentiable(schedule: Schedule, steps: np.ndarray) -> None:
 
 def _compare_with_differences(real: Schedule, steps: np.ndarray, grads: Schedule) -> None:
     """Raises unless gradients agree with central differences where the curve is smooth."""
-    # The differences are those of the curve in float64 on the host. A step of a millionth of the
-    # number, on both sides: where the two slopes differ by more than a thousandth there is a kink
-    # (an end, a bound, a maximum), and the gradient is that of one side, so it is not compared. The
-    # tolerance is what float32 leaves of a gradient, and what rounding does to the differences.
+    # The differences are those of the curve in float64 on the host. Each number is moved by a
+    # millionth of itself to both sides. Where the two slopes differ by more than a thousandth there
+    # is a kink, such as an end or the bound of a `js.Clip`; the gradient is that of one side there,
+    # and is not compared. The tolerance is what float32 leaves of a gradient, and what rounding
+    # does to the differences.
     host = jax.tree.map(lambda x: np.asarray(x, np.float64), real)
     leaves, tree = jax.tree.flatten(host)
     inside = (steps >= 0) & (steps <= 2**24)  # beyond, a step is not exact in float32

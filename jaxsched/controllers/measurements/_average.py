@@ -94,6 +94,6 @@ def _toward(mean: jax.Array, weight: Leaf, share: jax.Array, first: jax.Array) -
     if not _has_mean(mean):
         return weight
     weight = weight.astype(mean.dtype)
-    # In this form equal weights have exactly themselves as mean. The first tree replaces the old
+    # Written so, the mean of equal weights is that weight exactly. The first tree replaces the old
     # mean, a NaN included.
     return jnp.where(first, weight, mean + share.astype(mean.dtype) * (weight - mean))

@@ -52,8 +52,8 @@ def sharpness(
     """
     steps = checked_whole("sharpness(steps=...)", steps, 1, MANY)
     # An optimizer that scales the gradient by D descends as if the Hessian were D H, which is not
-    # symmetric. sqrt(D) H sqrt(D) has the same eigenvalues and is: for it v . Hv is the best
-    # estimate, and some eigenvalue lies within the length of the residual.
+    # symmetric. sqrt(D) H sqrt(D) is symmetric and has the same eigenvalues, so the product v . Hv
+    # estimates one, and some eigenvalue lies within the length of the residual.
     root = jax.tree.map(jnp.ones_like, weights) if scale is None else jax.tree.map(jnp.sqrt, scale)
     gradient = jax.grad(lambda w: jnp.mean(loss(w)))
 
