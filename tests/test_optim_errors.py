@@ -32,14 +32,6 @@ def test_errors_name_the_argument(call, error, words):
         call()
 
 
-def test_a_schedule_in_params_is_neither_called_nor_dropped():
-    params = {"w": jnp.ones(2), "lr": js.strong(js.Constant(0.5))}
-    tx = optax.masked(optax.sgd(1.0), {"w": True, "lr": False})
-    grads = jax.tree.map(jnp.ones_like, params)
-    updates, _ = tx.update(grads, tx.init(params), params)
-    assert isinstance(optax.apply_updates(params, updates)["lr"], js.Constant)
-
-
 @pytest.mark.parametrize(
     "every",
     [
