@@ -39,7 +39,7 @@ class MeshDevices:
         if isinstance(value, jax.Array):
             if value.sharding.device_set == set(self.mesh.devices.flat):
                 return value
-            if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):  # NumPy has no array of keys
                 data = self.put(jax.random.key_data(value))
                 return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
         array = np.asarray(value, jax.dtypes.canonicalize_dtype(jnp.result_type(value)))

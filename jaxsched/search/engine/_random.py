@@ -68,25 +68,25 @@ def with_draws(init: ClosedJaxpr, ahead: Draws) -> Callable[..., list[jax.Array]
         return jit(functools.partial(traced, jaxpr))
 
     def traced(closed: ClosedJaxpr, values: list[jax.Array], words: Draws) -> list[jax.Array]:
-        left = iter(words)
+        entries = iter(words)
 
         def apply(eqn: JaxprEqn, values: list[jax.Array]) -> list[jax.Array]:
             name = eqn.primitive.name
-            ours: Any = next(left, None) if name in ("jit", "random_bits") else None
-            if not jax.tree.leaves(ours):
+            drawn: Any = next(entries, None) if name in ("jit", "random_bits") else None
+            if not jax.tree.leaves(drawn):  # no draw, a call without any, or one left to us
                 return _bind_equation(eqn, values)
             if name == "random_bits":  # both words together, as JAX makes 32 bits or fewer
-                return [(ours[0] ^ ours[1]).astype(aval_of(eqn.outvars[0]).dtype)]
+                return [(drawn[0] ^ drawn[1]).astype(aval_of(eqn.outvars[0]).dtype)]
             # Not inlined: the operations would be in another order, and may then round otherwise.
-            return list(called(eqn.params["jaxpr"])(values, ours))
+            return list(called(eqn.params["jaxpr"])(values, drawn))
 
         return _evaluate_with(closed, values, apply)
 
-    def begun(*arguments: jax.Array) -> list[jax.Array]:
+    def with_known(*arguments: jax.Array) -> list[jax.Array]:
         leaves = zip(traced(init, list(arguments), words), known, strict=True)
-        return [x if drawn is None else drawn for x, drawn in leaves]
+        return [x if filled is None else filled for x, filled in leaves]
 
-    return begun
+    return with_known
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -108,9 +108,13 @@ def _evaluated_on_host(closed: ClosedJaxpr, values: list[_Known]) -> tuple[list[
         sure = usual and few and not any(x is None or isinstance(x, jax.Array) for x in values)
         result = _RULES[name](eqn, *values) if sure and name in _RULES else None
         if name == "random_bits":
+            # To what follows the bits are not known: of them numbers with fractions are made, which
+            # XLA may round otherwise than NumPy.
             draws.append(result)
             result = None
-        return [result] if count == 1 else result or [None] * count
+        if count == 1:
+            return [result]
+        return result or [None] * count
 
     return _evaluate_with(closed, values, apply), draws
 

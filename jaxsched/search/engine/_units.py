@@ -136,6 +136,7 @@ def _missing_updates(
 
     In the order of the tree the trials of a stage are neighbours.
     """
+    # Where each trial is in the order; -1 if it was given up.
     place = np.full(len(plan.trials), -1, np.int64)
     place[order] = np.arange(len(order))
     alone, more, goes_on = (np.zeros(len(order), kind) for kind in (np.int64, np.int64, bool))
@@ -144,11 +145,12 @@ def _missing_updates(
     for one in begun:
         of_stage.setdefault(one[0], []).append(one)
     for stage in plan.stages:
+        # The places of the stage's trials, of which none has diverged before it.
         at = np.sort(place[list(stage.trials)])
         at = at[(at >= 0) & goes_on[at]]
         if stage.start >= end or not at.size:
             continue
-        lacks = np.full(len(at), stage.stop - stage.start, np.int64)
+        lacks = np.full(len(at), stage.stop - stage.start, np.int64)  # of what was not begun, all
         for _, trials, left, ends in of_stage.get(stage.index, ()):
             those = place[list(trials)]
             lacks[np.isin(at, those)] = left

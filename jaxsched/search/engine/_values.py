@@ -74,9 +74,10 @@ class ScheduleValues:
             ],
             np.int64,
         )
-        # Short runs keep only the beginning of their one block: so thousands of trials fit.
-        least = max(1, ROWS // updates)
-        self._rows = min(BLOCK, -(-int(self.horizons.max()) // least) * least)
+        # Short runs keep only the beginning of their one block, in whole parts: so thousands of
+        # trials fit. With 300 steps a block of one trial has 1024 columns, 4 KiB for each name.
+        part, longest = max(1, ROWS // updates), int(self.horizons.max())
+        self._rows = min(BLOCK, math.ceil(longest / part) * part)
         room = budget // len(self.names)
         self._plain = functools.lru_cache(max(1, room // (4 * self._rows)))(self._float32_block)
         # The bases in float64: controllers scale them again after each report, and round then.
@@ -144,8 +145,8 @@ class ScheduleValues:
 
     def _update_numbers(self, block: int) -> np.ndarray:
         """The numbers of a block's updates that are kept, or some more (see ``BLOCK``)."""
-        many, first = -(-self._rows * self.updates // ROWS) * ROWS, block * BLOCK * self.updates
-        return np.arange(first, first + many)
+        count, first = self._rows * self.updates, block * BLOCK * self.updates
+        return np.arange(first, first + math.ceil(count / ROWS) * ROWS)
 
     def _float32_rows(self, values: np.ndarray) -> np.ndarray:
         """A row for each update of a step, of rows in which one follows the other."""
