@@ -151,6 +151,10 @@ class Plan:
         return [shared(stage.start, stage.stop, bool(stage.ended)) for stage in self.stages]
 
     def _evaluated_in(self, start: int, stop: int, ends: bool) -> list[int]:
+        """The steps within (start, stop] to evaluate at; ``ends``: a trial has its last step there.
+
+        The start belongs to the parent: its state is evaluated once, before the fork.
+        """
         if not self.validation:
             return []
         first, last = (bisect.bisect_right(self.rungs, step) for step in (start, stop))

@@ -173,6 +173,7 @@ def _cast(tree: PyTree, like: PyTree) -> PyTree:
 
 
 def _init(shape: TaskShape) -> Traced:
+    """The initial state, as a function of arrays, of a seed and of what is drawn ahead for it."""
     tree: PyTreeDef = jax.tree.structure(shape.state)
 
     def init(arrays: list[jax.Array], seed: jax.Array, ahead: Draws) -> State:

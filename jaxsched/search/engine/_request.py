@@ -158,6 +158,7 @@ def _check_number(name: str, value: Any, least: float = -math.inf) -> None:
 
 
 def _checked_width(given: Any, devices: Mesh | Devices | None) -> int | str | None:
+    """Lanes, "auto" or ``None``; whether they fit into memory is known once it is traced."""
     if isinstance(devices, Mesh) and given not in (None, 1):
         raise ValueError(f"sweep(width=...) must be 1 on a mesh, got {given!r}.")
     if isinstance(given, str) and given != "auto":
@@ -187,6 +188,7 @@ def _checked_shard(given: object, stopping: StoppingRule | None) -> tuple[int, i
 
 
 def _check_executor(request: Request) -> None:
+    """Raises unless the executor, and what goes only with one or only without one, fit together."""
     if request.executor is None:
         if request.units is not None:
             raise ValueError(

@@ -45,6 +45,7 @@ def shard_of_job() -> tuple[int, int]:
 
 
 def _number_in_environment(name: str, default: str = "") -> int:
+    """A variable that the queue sets, as a whole number of at most nine digits."""
     text = os.environ.get(name, default)
     if not re.fullmatch(r"[0-9]{1,9}", text):
         repair = f" Set it to the job's `completions` in its `env`: Kubernetes does not set {name}."

@@ -105,21 +105,21 @@ class Threads:
         """
         if number != self._numbers[0] or self._count == len(self._numbers):
             return
-        now, spent, looked = time.perf_counter(), time.process_time(), self._looked
-        if looked is not None and now - looked[0] < self._seconds:
+        now, spent, last = time.perf_counter(), time.process_time(), self._looked
+        if last is not None and now - last[0] < self._seconds:
             return
         self._looked = (now, spent)
-        if looked is not None:
+        if last is not None:
             self._seconds *= 2
-        if self._small:
-            used = 0.0
-        elif looked is not None:
-            used = (spent - looked[1]) / (now - looked[0])  # cores
-        else:  # what was before says nothing of training: it may have compiled
-            return
-        if not self._small and used >= _FULL * self._cores:
-            return
-        # As many as fill the cores, if each uses as much as the present ones on average.
+        if self._small:  # there is nothing to see: each product has one thread
+            self._add(0.0)
+        elif last is not None:  # what was before says nothing of training: it may have compiled
+            used = (spent - last[1]) / (now - last[0])
+            if used < _FULL * self._cores:
+                self._add(used)
+
+    def _add(self, used: float) -> None:
+        """Starts as many threads as fill the cores, if each uses as much as the present ones do."""
         count = self._count
         room = max(int(count * self._cores / max(used, 1e-3)), count + 1)
         self._count = max(count, min(len(self._numbers), room, self._most_unlocked()))
