@@ -93,9 +93,11 @@ class Engine:
         """Trains until nothing is left, or until there is no memory for so many threads."""
         try:
             while taken := self._take(number):
+                # Counted before: whoever finds fewer after its failure need not make room itself.
                 beside = self._others_on_device(number)
                 try:
                     self._train(number, *taken)
+                # At its end Python drops the error, with the frames that hold the failed states.
                 except jax.errors.JaxRuntimeError as error:
                     if not self._make_room(number, taken[1], beside, error):
                         break

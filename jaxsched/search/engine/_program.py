@@ -209,6 +209,8 @@ def _update(shape: TaskShape, names: tuple[str, ...]) -> Traced:
     ) -> tuple[State, Metrics]:
         row = _at(values, i, 1)
         batch = jax.tree.map(lambda x: _at(x, i, 0), batches)
+        # With 2 updates in a step the rows are lr, lr[1], momentum, momentum[1]: the task is given
+        # lr and momentum, each an array of both. With 1 each is a scalar.
         hyperparams = {
             names[k]: row[k] if updates == 1 else row[k : k + updates]
             for k in range(0, len(names), updates)
