@@ -18,11 +18,11 @@ from jaxsched.search._progress import progress_line
 from jaxsched.search._signals import graceful, leave, of_jobs
 from jaxsched.search.engine._doubts import warn_before
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._plan import Plan, make_plan
+from jaxsched.search.engine._plan import make_plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.engine._stopping import StoppingRule
-from jaxsched.search.multihost._workers import Backend, sweep_backend
+from jaxsched.search.multihost._workers import sweep_backend
 from jaxsched.search.results._assemble import assemble, warn_after
 from jaxsched.search.results._info import Shard
 from jaxsched.search.results._result import SweepResult
@@ -30,6 +30,7 @@ from jaxsched.search.store._identity import Identity
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import found_task
 from jaxsched.search.trials._given import as_trials
+from jaxsched.search.trials._trials import Trials
 
 
 @known_arguments
@@ -181,15 +182,38 @@ def sweep(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
+    return _swept(task, trials, request, started)
+
+
+def _swept(task: Task | str, trials: Trials, request: Request, started: float) -> SweepResult:
+    """The result of a sweep whose other arguments were checked.
+
+    A signal that comes while it trains is obeyed after all is saved.
+    """
     plan = make_plan(found_task(task), trials, request)  # found last: it may read its data
     identity = Identity(plan, request)
-    with sweep_backend(plan, task, request, identity) as backend:
+    # Unwound from the last to the first: the line ends, signals have their usual handlers again,
+    # another process may have the lock, and workers lose what they have been given.
+    with contextlib.ExitStack() as stack:
+        backend = stack.enter_context(sweep_backend(plan, task, request, identity))
         warn_before(plan.whole, request, backend.platform)
         # Processes that do different things would wait for each other for ever.
         compared = identity.shared | labelled(backend.shared_settings)
         arguments = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | arguments)
-        ledger = _trained(plan, backend, request, identity)
+        store = stack.enter_context(backend.opened_store(plan, request, identity))
+        ledger = Ledger(plan, store)
+        engine = backend.engine(ledger)
+        # Without a checkpoint, SIGTERM ends a sweep at once: no one would read what it returns.
+        resumable = request.checkpoint is not None
+        signals = (signal.SIGINT, signal.SIGTERM, *of_jobs()) if resumable else (signal.SIGINT,)
+        received = stack.enter_context(graceful(engine.stop, signals))
+        shows = request.progress if backend.shows else False
+        stack.enter_context(progress_line(shows, ledger, engine.listeners))
+        run_plan(ledger, engine.run)
+        store.save(ledger)
+        if resumable and (received := backend.any_signal(received)):
+            leave(received[0], f"saved in {request.checkpoint}; the same call goes on from there")
     which: tuple[int, int] | None = request.shard
     part = which and Shard(*which, plan.whole.in_shard(*which), compared)
     what = {"identity": identity.task, "shard": part}
@@ -197,34 +221,3 @@ def sweep(
     result = assemble(ledger, seconds=seconds, **what, **backend.described(ledger))
     warn_after(ledger, result)
     return result
-
-
-def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity) -> Ledger:
-    """The ledger of a plan that was trained, with a store if it has one.
-
-    Afterwards it saves, and only then obeys a signal that has come.
-    """
-    # Unwound from the last to the first: the line ends, signals have their usual handlers again,
-    # and only then another process may have the lock.
-    with contextlib.ExitStack() as stack:
-        store = None
-        if (path := request.checkpoint or backend.path) is not None:
-            directory = backend.directory(path)
-            stack.enter_context(directory.locked(identity.writer))
-            runs, every = backend.identified(identity.runs), request.checkpoint_every
-            store = backend.store(directory, plan, runs, backend.machine, identity.writer, every)
-        ledger = Ledger(plan, store)
-        engine = backend.engine(ledger)
-        # Without a checkpoint, SIGTERM ends a sweep at once: no one would read what it returns.
-        resumable = request.checkpoint is not None
-        more = (signal.SIGTERM, *of_jobs()) if resumable else ()
-        received = stack.enter_context(graceful(engine.stop, (signal.SIGINT, *more)))
-        shows = request.progress if backend.shows else False
-        stack.enter_context(progress_line(shows, ledger, engine.listeners))
-        run_plan(ledger, engine.run)
-        if store is not None:
-            store.save(ledger)
-            if resumable and (received := backend.any_signal(received)):
-                text = f"saved in {request.checkpoint}; the same call goes on from there"
-                leave(received[0], text)
-    return ledger

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from jaxsched.search._fingerprint import labelled
 from jaxsched.search.engine._compiling import compile_ahead
 from jaxsched.search.engine._devices import MeshDevices, machine_of
 from jaxsched.search.engine._engine import Backend, Engine
-from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Function, Program
+from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._threads import Threads
 from jaxsched.search.engine._width import chosen_width
 from jaxsched.search.multihost._directory import MeshDirectory
@@ -31,6 +33,7 @@ from jaxsched.search.multihost._processes import (
 )
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._fields import Fields
+from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._store import StageStore
 from jaxsched.search.tasks._traced import METHODS, Fold
 
@@ -83,6 +86,17 @@ class AbstractBackend:
     def directory(self, path: Path) -> StoreDirectory:
         """Where a store is."""
         return StoreDirectory(path)
+
+    @contextlib.contextmanager
+    def opened_store(self, plan: Plan, request: Request, identity: Identity) -> Iterator[Store]:
+        """The store of a sweep, under its lock; without a directory it holds nothing."""
+        if (path := request.checkpoint or self.path) is None:
+            yield Store()
+            return
+        directory, writer = self.directory(path), identity.writer
+        with directory.locked(writer):
+            runs, every = self.identified(identity.runs), request.checkpoint_every
+            yield self.store(directory, plan, runs, self.machine, writer, every)
 
     def agree(self, fields: Fields) -> None:
         """Raises unless the ``fields`` of all processes of a mesh agree."""
