@@ -98,10 +98,12 @@ def warn_of_idle(plan: Plan) -> None:
         )
     # Without controllers the last step may be meant; with them a report there comes too late.
     if plan.every is not None and plan.every >= plan.longest + (not plan.table.controlled):
-        more = ", so that no controller is told anything" * plan.table.controlled
+        once = "evaluated at its end only"
+        if plan.table.controlled:
+            once += ", so that no controller is told anything"
         warn(
             f"sweep(evaluate_every={plan.every}): the longest run has {plan.longest} steps: it is "
-            f"evaluated at its end only{more}."
+            f"{once}."
         )
 
 

@@ -105,11 +105,11 @@ class WorkersBackend(AbstractBackend):
         self._traces, self._places = Counter[str](), set[str]()
         self._count = self._repeated = 0
         # Programs and arrays alone do not name a task: `batches` may read anything.
-        sent = pool.packed(task)
-        key = digest(json.dumps(identity.runs), name_of(sent))
+        task = pool.packed(task)
+        key = digest(json.dumps(identity.runs), name_of(task))
         outline = dataclasses.replace(plan, trials=(), folds=(), objective=Objective())
         self._work = Work(
-            task=sent,
+            task=task,
             key=key,
             folds=request.folds,
             longest=plan.longest,

@@ -83,10 +83,13 @@ def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
         groups.setdefault(b"".join(ends), []).append(int(trial))
     for first, *others in (group for group in groups.values() if len(group) > 1):
         curves = _curve_bits(result, table, first)
-        alike = [trial for trial in others if _curve_bits(result, table, trial) == curves]
-        applied = (_applied_bits(result, table, trial) for trial in (first, *alike))
-        own = next(applied)
-        twins = [trial for trial, values in zip(alike, applied, strict=True) if values != own]
+        values = _applied_bits(result, table, first)
+        twins = [
+            trial
+            for trial in others
+            if _curve_bits(result, table, trial) == curves
+            and _applied_bits(result, table, trial) != values
+        ]
         if twins:
             names = [result.trials[trial].name for trial in (first, *twins)]
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -171,9 +174,9 @@ def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
                     todo += [(child, those) for child in plan.children[index]]
         return total
 
-    first = [stage.index for stage in plan.stages if stage.parent is None]
+    roots = [stage.index for stage in plan.stages if stage.parent is None]
     trained = lost = 0
-    halted = sum(below(first, trials, fold, seed) for fold, seed in plan.runs)
+    halted = sum(below(roots, trials, fold, seed) for fold, seed in plan.runs)
     for key, curves in ledger.finished.items():
         stage = plan.stages[key.stage]
         rest = below(plan.children[key.stage], key.trials, key.fold, key.seed)
@@ -189,11 +192,11 @@ def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
 def _applied_bits(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
     """What a trial has applied."""
     if table.controlled:
-        applied = np.stack([result.train[name][trial] for name in table.names])
+        values = np.stack([result.train[name][trial] for name in table.names])
     else:
         steps = table.horizons[trial] if result.stopped[trial] < 0 else result.stopped[trial]
-        applied = table.values(trial, 0, int(steps))
-    return (applied + np.float32(0.0)).tobytes()  # -0.0 is 0.0
+        values = table.values(trial, 0, int(steps))
+    return (values + np.float32(0.0)).tobytes()  # -0.0 is 0.0
 
 
 def _curve_bits(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
