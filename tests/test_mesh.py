@@ -175,7 +175,7 @@ def test_states_are_read_from_the_folder_of_their_file_only(tmp_path, other):
     mesh = mesh_of_all()
     directory = MeshDirectory(tmp_path / "run", [NamedSharding(mesh, PartitionSpec())])
     path = directory.path / "states-1.npz"
-    directory.write(path, [], {}, {"s0/0": jnp.arange(4.0)})
+    directory.write_states(path, [], {"s0/0": jnp.arange(4.0)})
     assert directory.read(path)[1]["s0/0"].tolist() == [0, 1, 2, 3]
     path.with_suffix(".orbax").rename(tmp_path / "outside")
     told, _ = _files.read(path)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 
 from jaxsched._types import PyTree
-from jaxsched.search._files import Arrays, Damaged, opened, read, typed, write
+from jaxsched.search._files import Damaged, opened, read, typed
 from jaxsched.search.multihost import _orbax
 from jaxsched.search.multihost._processes import (
     allgather_bytes,
@@ -60,17 +60,9 @@ class MeshDirectory(StoreDirectory):
     def on_first_process(self, call: Callable[[], T]) -> T:
         return on_first_process(call)
 
-    def write(
-        self,
-        path: Path,
-        meta: object,
-        arrays: Arrays,
-        states: Mapping[str, jax.Array] | None = None,
-    ) -> None:
-        if states:
-            kinds = _orbax.save(path.with_suffix(".orbax"), states)
-            meta = dataclasses.asdict(_OnMesh(kinds, meta))
-        self.on_first_process(lambda: write(path, meta, arrays))
+    def write_states(self, path: Path, meta: object, states: Mapping[str, jax.Array]) -> None:
+        kinds = _orbax.save(path.with_suffix(".orbax"), states)
+        self.write(path, dataclasses.asdict(_OnMesh(kinds, meta)), {})
 
     def read_meta(self, path: Path) -> Any:
         meta, _ = self._read(path)
@@ -91,6 +83,8 @@ class MeshDirectory(StoreDirectory):
             return meta, arrays
         header: _OnMesh = typed(_OnMesh, meta, f"{path}: its JSON")
         folder, kinds = path.with_suffix(".orbax"), header.kinds
+        # Each process reads its own part, and may be the only one that cannot. It must not raise
+        # alone: the others would wait for it in the checksums. So all first hear of all problems.
         loaded, problem = {}, ""
         try:
             if folder.is_symlink():

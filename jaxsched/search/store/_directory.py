@@ -73,8 +73,8 @@ class StoreDirectory:
 
     def next_number(self, writer: str) -> int:
         """A number that no file of a writer has."""
-        names = map(_OURS.fullmatch, (path.name for path in self.glob(f"*-{writer}-*")))
-        return 1 + max((int(name[3]) for name in names if name), default=0)
+        numbers = (int(path.stem.split("-")[2]) for path in self.glob(f"*-{writer}-*"))
+        return 1 + max(numbers, default=0)
 
     def has(self, path: Path) -> bool:
         """Whether a file is still there: other writers delete their older states."""
@@ -123,19 +123,16 @@ class StoreDirectory:
                 f"{self.path}, which holds {', '.join(names[:3])}."
             )
 
-    def write(
-        self,
-        path: Path,
-        meta: object,
-        arrays: Arrays,
-        states: Mapping[str, jax.Array] | None = None,
-    ) -> None:
+    def write(self, path: Path, meta: object, arrays: Arrays) -> None:
         """Writes a file, whole or not at all; see ``_files.write``.
 
-        ``meta`` is a JSON value, but not an object, which marks the file of a mesh. ``states``,
-        "s<state>/<leaf>" -> array, are on devices.
+        ``meta`` is a JSON value, but not an object, which marks the states of a mesh.
         """
-        write(path, meta, {**arrays, **(states or {})})
+        self.on_first_process(lambda: write(path, meta, arrays))
+
+    def write_states(self, path: Path, meta: object, states: Mapping[str, jax.Array]) -> None:
+        """Writes states, "s<state>/<leaf>" -> array on devices, with ``meta`` as for ``write``."""
+        self.write(path, meta, states)
 
     def read(self, path: Path) -> tuple[Any, dict[str, Any]]:
         """Reads a file of ``write``: the JSON value; the arrays, those of states included.

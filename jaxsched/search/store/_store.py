@@ -152,6 +152,7 @@ class StageStore(Store):
         return None
 
     def _note_machines(self, machines: set[str]) -> None:
+        """Adds kinds of machines to those that are known, with a warning for each other kind."""
         own = self._names.machine
         for machine in sorted(machines - self.machines):
             self.machines |= {machine}
@@ -226,9 +227,10 @@ class StageStore(Store):
             self._spare = 0
         states: SavedStates = {}
         for run, digest in open_runs:
+            if run.state is None or run.curves.diverged >= 0:
+                continue
             point = self._point(run, digest)
-            begun = run.state is not None and run.curves.diverged < 0
-            if begun and point not in self._states.kept:
+            if point not in self._states.kept:
                 states[point] = (run.at, run.plain_state)
         self._write("ends", name, self._at_ends)
         self._write("states", name, states)
@@ -241,9 +243,8 @@ class StageStore(Store):
 
     def _write(self, kind: str, name: str, states: SavedStates) -> None:
         if states:
-            entries, leaves = saved_states(states)
             path = self._directory.path / f"{kind}-{name}.npz"
-            self._directory.write(path, entries, {}, leaves)
+            self._directory.write_states(path, *saved_states(states))
 
     def _add(self, run: OpenRun) -> blake2b:
         """Takes what was measured of a run since it was saved; returns the digest at its end."""
@@ -253,9 +254,9 @@ class StageStore(Store):
         # whole curve in each file a long run would be saved more slowly each time.
         at, digest = self._saved.get(run.key, (stage.start, run.path.values))
         stop = run.at if curves.diverged < 0 else curves.diverged + 1
-        steps, over = plan.evaluations(stage), curves.diverged >= 0
-        over |= stop == stage.stop and not plan.children[stage.index]
         if at < stop:
+            is_last = stop == stage.stop and not plan.children[stage.index]
+            steps = plan.evaluations(stage)
             values = self._values(run, at, stop)
             updates = slice(at - stage.start, stop - stage.start)
             # An evaluation behind a divergence is a NaN that the loop makes again.
@@ -271,7 +272,7 @@ class StageStore(Store):
                     validation={n: c[evaluations] for n, c in curves.validation.items()},
                     evaluated=steps[evaluations],
                     diverged=curves.diverged,
-                    ends=len(run.key.trials) if over else 0,
+                    ends=len(run.key.trials) if is_last or curves.diverged >= 0 else 0,
                     narrowed=run.narrowed,
                 )
             )
