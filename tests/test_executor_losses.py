@@ -11,7 +11,7 @@ from sweep_tasks import same
 
 from jaxsched import search
 from jaxsched.search.engine._engine import Engine
-from jaxsched.search.multihost import _worker
+from jaxsched.search.multihost import _backend
 from jaxsched.search.multihost._pool import Lost, Pool
 
 
@@ -129,7 +129,7 @@ def test_a_worker_that_is_terminated_saves_and_ends_as_by_the_signal(
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     die.__module__ = "submitit.core.job_environment"
-    monkeypatch.setattr(_worker, "Engine", Terminated)
+    monkeypatch.setattr(_backend, "Engine", Terminated)
     monkeypatch.setattr(Terminated, "number", getattr(signal, name), raising=False)
     before = signal.signal(Terminated.number, die)
     try:
@@ -148,7 +148,7 @@ def test_a_job_that_is_asked_to_end_before_it_trains_is_lost(monkeypatch):
             raise error
         return run(self, until)
 
-    monkeypatch.setattr(_worker.Engine, "run", ends)
+    monkeypatch.setattr(Engine, "run", ends)
     with ThreadPoolExecutor(1) as pool:
         assert sweep(executor=pool).info.units
 

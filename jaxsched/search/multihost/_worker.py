@@ -20,9 +20,7 @@ import jax
 
 from jaxsched._text import notes_of
 from jaxsched.search._signals import graceful, of_jobs
-from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._settings import entered
 from jaxsched.search.engine._width import seconds_per_update
@@ -63,6 +61,7 @@ class Work:
         """The task, which this process makes and traces once."""
         with _LOCK:
             if self.key not in _TASKS:
+                # A worker that serves several sweeps in turn would keep the data of all of them.
                 while len(_TASKS) >= _TASKS_KEPT:
                     del _TASKS[next(iter(_TASKS))]
                 task = found_task(unpacked(self.task))
@@ -148,6 +147,10 @@ def describe(work: Work, trials: object, token: str) -> Report:
     )
 
 
+# A unit is trained by the same ledger, engine and store as a sweep in one process: it is a sweep of
+# a few trials, one fold and one seed, in a directory that others share. So all that is true of a
+# sweep which was killed is true of a worker, and the driver needs no messages from it: what one
+# attempt has saved the next one finds, wherever it runs.
 @_errors_as_reports
 def train(work: Work, part: Part, token: str) -> Report:
     """Trains a unit up to the step ``until``, as far as the store lacks it.
@@ -161,11 +164,12 @@ def train(work: Work, part: Part, token: str) -> Report:
     try:
         plan, backend, store = _prepared_unit(work, part, directory, writer)
     except _OtherBatches:  # of a task that was made before its files changed
-        _forget_task(work.key)
+        with _LOCK:
+            _TASKS.pop(work.key, None)
         plan, backend, store = _prepared_unit(work, part, directory, writer)
     ledger = Ledger(plan, store)
-    flag = Path(work.directory, work.flag)
-    engine = Engine(ledger, backend, _UnitCoordinator(ledger, len(backend.devices), flag))
+    engine = backend.engine(ledger)
+    engine.listeners.append(_end_with_driver(Path(work.directory, work.flag), engine.stop))
     with graceful(engine.stop, (signal.SIGINT, signal.SIGTERM, *of_jobs())) as received:
         ledger.reopen(ledger.recall())
         engine.run(part.until)
@@ -189,11 +193,6 @@ class _OtherBatches(ValueError):
     """The task of this worker reads other batches than the driver's."""
 
 
-def _forget_task(key: str) -> None:
-    with _LOCK:
-        _TASKS.pop(key, None)
-
-
 def _prepared_unit(
     work: Work, part: Part, directory: StoreDirectory, writer: str
 ) -> tuple[Plan, LocalBackend | MeshBackend, StageStore]:
@@ -214,19 +213,18 @@ def _prepared_unit(
     return plan, backend, store
 
 
-class _UnitCoordinator(Coordinator):
-    """Ends a unit as well when its driver has ended."""
+def _end_with_driver(flag: Path, stop: Callable[[], None]) -> Callable[[], None]:
+    """A function for each segment, which ends a unit when its driver has ended."""
+    looked = time.monotonic()
 
-    def __init__(self, ledger: Ledger, devices: int, flag: Path):
-        super().__init__(ledger, devices)
-        self._flag, self._looked = flag, time.monotonic()
+    def look() -> None:
+        nonlocal looked
+        if time.monotonic() - looked > 0.5:  # a network file system answers slowly
+            looked = time.monotonic()
+            if not flag.exists():
+                stop()
 
-    def on_segment(self) -> None:
-        super().on_segment()
-        if time.monotonic() - self._looked > 0.5:  # a network file system answers slowly
-            self._looked = time.monotonic()
-            if not self._flag.exists():
-                self.stop()
+    return look
 
 
 class _UnitDirectory(StoreDirectory):
