@@ -39,13 +39,18 @@ def name_of(value: object) -> bytes:
     What was packed has its own: a task may hold much data, which is pickled once.
     """
     try:
-        return value if isinstance(value, bytes) else _Pickler.dumped(value)
+        return value if isinstance(value, bytes) else _pickled(value)
     except Exception:  # of many kinds
         return uuid.uuid4().bytes
 
 
 class Lost(Exception):
     """A call was lost more than ``LOSSES`` times; its cause is the last exception."""
+
+    def __init__(self, last: BaseException):
+        reason = " ".join(str(last).split())[-400:]  # the end of a traceback
+        super().__init__(f"{type(last).__name__}: {reason}")
+        self.__cause__ = last
 
 
 class Pool:
@@ -70,10 +75,10 @@ class Pool:
         pickling; it raises here if the workers of a pool of the standard library cannot be sent it.
         """
         with contextlib.suppress(Exception):  # of many kinds
-            return _ModulesOnly.dumped(value)
+            return _pickled(value, script=False)
         if isinstance(self._executor, ProcessPoolExecutor):
             try:
-                _Pickler.dumped(value)
+                _pickled(value)
             except Exception as error:
                 raise _cannot_send(error) from error
         return value
@@ -97,9 +102,12 @@ class Pool:
             calls: the arguments of each.
             stopped: whether to end: what has not begun is then cancelled, and nothing is submitted.
         """
-        losses, pause = Counter[int](), _PAUSES[0]
-        # Python 3.11's leaves its workers alive if it breaks with a cancelled call; it ends soon.
-        cancelled = isinstance(self._executor, ProcessPoolExecutor)
+        # A call is in ``todo``, then in ``waiting``, and goes back to ``todo`` if it is lost. It
+        # may be lost with its worker: then it counts against the call, whose own work may be what
+        # kills them. Or the executor broke, and all that were waiting are lost with it: that counts
+        # against none of them. There is no callback to wait for, which not all executors have: the
+        # answers are looked at again and again, less often the longer nothing ends.
+        losses, pause, cancelled = Counter[int](), _PAUSES[0], False
         waiting: dict[int, Any] = {}
         todo = list(range(len(calls)))
         while todo or waiting:
@@ -107,8 +115,7 @@ class Pool:
                 todo = []
                 if not cancelled:
                     cancelled = True
-                    for answer in waiting.values():
-                        getattr(answer, "cancel", bool)()  # some have none, and run to their ends
+                    self._cancel([*waiting.values()])
             try:
                 while todo:
                     arguments = (*calls[todo[0]], uuid.uuid4().hex[:12])
@@ -120,7 +127,8 @@ class Pool:
                 continue
             ended = [number for number, answer in waiting.items() if answer.done()]
             for number in ended:
-                problem = _error_of_answer(answer := waiting.pop(number))
+                answer = waiting.pop(number)
+                problem = _error_of_answer(answer)
                 if problem is None:
                     self._breaks = 0
                     yield number, answer.result()
@@ -131,16 +139,20 @@ class Pool:
                 elif isinstance(problem, _UNSENT):
                     raise _cannot_send(problem) from problem
                 elif losses[number] == LOSSES:
-                    reason = " ".join(str(problem).split())[-400:]  # the end of a traceback
-                    lost = Lost(f"{type(problem).__name__}: {reason}")
-                    lost.__cause__ = problem
-                    yield number, lost
+                    yield number, Lost(problem)
                 else:
                     losses[number] += 1
                     todo.append(number)
             pause = _PAUSES[0] if ended else min(2 * pause, _PAUSES[1])
             if waiting and not ended:
                 time.sleep(pause)
+
+    def _cancel(self, answers: list[Any]) -> None:
+        """Cancels what has not begun, where the executor can."""
+        # Python 3.11's leaves its workers alive if it breaks with a cancelled call; it ends soon.
+        if not isinstance(self._executor, ProcessPoolExecutor):
+            for answer in answers:
+                getattr(answer, "cancel", bool)()  # some have none, and run to their ends
 
     def _submit(self, function: Callable[..., Any], *arguments: object) -> Any:
         """The answer to a call; raises if the executor is closed or broken, or cannot send it."""
@@ -193,15 +205,10 @@ _UNSENT = (pickle.PicklingError, AttributeError, TypeError, ImportError)
 class _Pickler(pickle.Pickler):
     """Refuses what pickle would write here, but a new process could not read."""
 
-    script = True  # whether what the main script defines can be read: a spawned process has it
-
-    @classmethod
-    def dumped(cls, value: object) -> bytes:
-        buffer = io.BytesIO()
-        cls(buffer).dump(value)
-        return buffer.getvalue()
+    script: bool  # whether what the main script defines can be read: a spawned process has it
 
     def reducer_override(self, value: Any) -> Any:
+        """Leaves all to pickle but what it would write as a name of a notebook."""
         by_name = isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__"
         path = Path(getattr(sys.modules["__main__"], "__file__", ""))
         if by_name and not (self.script and path.is_file()):
@@ -209,8 +216,12 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-class _ModulesOnly(_Pickler):
-    script = False
+def _pickled(value: object, script: bool = True) -> bytes:
+    buffer = io.BytesIO()
+    pickler = _Pickler(buffer)
+    pickler.script = script
+    pickler.dump(value)
+    return buffer.getvalue()
 
 
 def _cannot_send(error: Exception) -> TypeError:

@@ -64,26 +64,7 @@ def join(
     """
     heartbeat = checked_whole("join(heartbeat=...)", heartbeat, 1)
     patience = checked_whole("join(patience=...)", patience, 1)
-    given = {"address": address, "processes": processes, "index": index}
-    place: dict[str, Any] = {}
-    if absent := [name for name, value in given.items() if value is None]:
-        if len(absent) < len(given):
-            raise ValueError(
-                "join(...) must be given address, processes and index, or, in a cluster that JAX "
-                f"finds, none of them, got no {' and no '.join(absent)}."
-            )
-    else:
-        host, _, port = str(address).rpartition(":")
-        if not host or not port.isdecimal():
-            raise ValueError(f'join(address=...) must be "host:port", got {address!r}.')
-        processes = checked_whole("join(processes=...)", processes, 1)
-        place = {
-            "coordinator_address": address,
-            "coordinator_bind_address": address,
-            "num_processes": processes,
-            "process_id": checked_whole("join(index=...)", index, 0, processes - 1),
-            "cluster_detection_method": "deactivate",
-        }
+    place = _named_place(address, processes, index)
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -109,8 +90,34 @@ def join(
         ) from error
 
 
+def _named_place(address: str | None, processes: int | None, index: int | None) -> dict[str, Any]:
+    """What tells JAX where this process stands; nothing if JAX is to find it out."""
+    given = {"address": address, "processes": processes, "index": index}
+    absent = [name for name, value in given.items() if value is None]
+    if len(absent) == len(given):
+        return {}
+    if absent:
+        raise ValueError(
+            "join(...) must be given address, processes and index, or, in a cluster that JAX "
+            f"finds, none of them, got no {' and no '.join(absent)}."
+        )
+    host, _, port = str(address).rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f'join(address=...) must be "host:port", got {address!r}.')
+    processes = checked_whole("join(processes=...)", processes, 1)
+    return {
+        "coordinator_address": address,
+        "coordinator_bind_address": address,  # else JAX listens at every interface
+        "num_processes": processes,
+        "process_id": checked_whole("join(index=...)", index, 0, processes - 1),
+        "cluster_detection_method": "deactivate",
+    }
+
+
 def allgather_bytes(data: bytes) -> list[bytes]:
     """The bytes of every process, on every process; all must call it."""
+    # Arrays of one shape are all that a collective can send. So lengths go first, and tell all
+    # processes how long the padded bytes are that follow.
     lengths = multihost_utils.process_allgather(_size_in_two_numbers(data))
     sizes = [int(parts) * _MOST + int(rest) for parts, rest in lengths]
     gathered = [b""] * len(sizes)
@@ -134,6 +141,9 @@ def broadcast_from_first(data: bytes) -> bytes:
 
 def on_first_process(call: Callable[[], T]) -> T:
     """Calls on process 0; every process returns its result, a JSON value, or raises its error."""
+    # Files are read and written by one process only: each might see others, on a network file
+    # system or since one was deleted in between, and go another way. An error must travel too. If
+    # the first process raised it at once, the others would wait for its answer for ever.
     error: BaseException | None = None
     answer: dict[str, Any] = {}
     if jax.process_index() == 0:

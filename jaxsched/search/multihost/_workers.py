@@ -121,17 +121,9 @@ class WorkersBackend(AbstractBackend):
             writer=identity.writer,
             every=request.checkpoint_every,
         )
-        # One call before any unit: it shows that workers answer, would train the same bits as this
-        # process, and how fast.
-        trials = pool.packed(plan.trials)
-        ((_, report),) = pool.run(describe, [(self._work, trials)], lambda: False)
-        if isinstance(_checked(report), Lost):
-            raise RuntimeError(f"sweep(executor=...): no worker answers: {report}.") from report
-        if report.problem:
-            raise _error_of(report)
+        report = self._first_report()
         self.width, self.platform = report.width, report.fields["platform"]
-        self.machine = report.machine
-        self._seconds = report.seconds
+        self.machine, self._seconds = report.machine, report.seconds
         self._traces.update(report.traces)
         self._fields = self.identified(identity.runs)
         if differ := difference(self._fields[0], report.fields, ("here", "there")):
@@ -140,6 +132,21 @@ class WorkersBackend(AbstractBackend):
                 f"({report.place}) that differs in {differ}. Give all the same code, data and "
                 "versions; a worker keeps the code with which it was started."
             )
+
+    def _first_report(self) -> Report:
+        """That of one call before any unit.
+
+        It shows that workers answer, would train the same bits as this process, and how fast. This
+        process cannot say so itself: it may be on a machine without the workers' accelerators.
+        """
+        trials = self._pool.packed(self._plan.trials)
+        ((_, answer),) = self._pool.run(describe, [(self._work, trials)], lambda: False)
+        report = _checked(answer)
+        if isinstance(report, Lost):
+            raise RuntimeError(f"sweep(executor=...): no worker answers: {report}.") from report
+        if report.problem:
+            raise _error_of(report)
+        return report
 
     def engine(self, ledger: Ledger) -> WorkersBackend:
         self._ledger, self.stop = ledger, ledger.stop
@@ -156,7 +163,9 @@ class WorkersBackend(AbstractBackend):
         ledger = self._ledger
         ledger.begin(until)
         self._flag.touch()  # again: the flags of drivers that were killed are deleted, and it
-        # All units may end and some records be lacking: of a file that was damaged or deleted.
+        # What a worker says that it has trained is not believed: only what the store then holds is
+        # known. All units may end and some records be lacking, of a file that was damaged or
+        # deleted in between. They are cut into units again, and these are few.
         for _ in range(1 + LOSSES):
             units = self._cut(until)
             if not units:
@@ -175,7 +184,9 @@ class WorkersBackend(AbstractBackend):
                 "task's batches differ between processes?"
             )
         if until is None:  # of units, which have all ended, and of attempts that were lost
-            self._clean(f"states-{self._work.writer}*", f"*-{self._work.writer}*.tmp")
+            for pattern in (f"states-{self._work.writer}*", f"*-{self._work.writer}*.tmp"):
+                for path in self.path.glob(pattern):
+                    path.unlink(missing_ok=True)
 
     def traces(self) -> dict[str, int]:
         """Function -> how often the workers have traced it, all together."""
@@ -187,18 +198,16 @@ class WorkersBackend(AbstractBackend):
 
     def _cut(self, until: int | None) -> list[Unit]:
         """The units of what is missing, the longest first."""
-        workers = self._pool.workers or _WORKERS
+        # More units even out workers of different speed, and are lost in smaller parts. But each
+        # one costs a call and trains its trunk again, so a user's number is taken as it is, and
+        # ours is lowered where that costs more (``cut`` is told of the workers then).
+        workers, given = self._pool.workers or _WORKERS, self._most
 
         def most(updates: int) -> int:
             seconds = self._seconds * updates
-            return int(max(min(_EACH * workers, seconds / _LEAST), seconds / _SECONDS))
+            return given or int(max(min(_EACH * workers, seconds / _LEAST), seconds / _SECONDS))
 
-        given = self._most
-        units, repeated = (
-            cut(self._ledger, until, most, self.width, workers)
-            if given is None
-            else cut(self._ledger, until, lambda updates: given, self.width)
-        )
+        units, repeated = cut(self._ledger, until, most, self.width, None if given else workers)
         self._count += len(units)
         self._repeated += repeated
         return units
@@ -209,8 +218,9 @@ class WorkersBackend(AbstractBackend):
         calls = [self._call(unit, until) for unit in units]
         read, took = time.monotonic(), 0.0
         answers = self._pool.run(train, calls, self._stopped)
-        for ended, (number, report) in enumerate(answers, 1):
-            if isinstance(_checked(report), Lost) or report.problem:
+        for ended, (number, answer) in enumerate(answers, 1):
+            report = _checked(answer)
+            if isinstance(report, Lost) or report.problem:
                 failed[number] = report
             else:
                 self._take(report)
@@ -261,11 +271,8 @@ class WorkersBackend(AbstractBackend):
                     )
                 time.sleep(0.1)
 
-    def _clean(self, *patterns: str) -> None:
-        for path in (path for pattern in patterns for path in self.path.glob(pattern)):
-            path.unlink(missing_ok=True)
-
     def _stopped(self) -> bool:
+        """Whether the sweep was asked to end; the units under way are then told."""
         stop = self._ledger.stop_requested
         if stop:
             self._flag.unlink(missing_ok=True)  # ends the units under way
@@ -285,11 +292,11 @@ class WorkersBackend(AbstractBackend):
             f"sweep(executor=...): {len(failed)} of {count} units failed, of the trials "
             f"{listed(shown)}. All others have ended and are saved in {self.path}."
         )
-        for _, report in failed[:1]:
-            if isinstance(report, Lost):
-                error.__cause__ = report
-            else:
-                error.add_note(f"{report.place}: {report.details}")
+        _, first = failed[0]
+        if isinstance(first, Lost):
+            error.__cause__ = first
+        else:
+            error.add_note(f"{first.place}: {first.details}")
         return error
 
 
@@ -312,6 +319,7 @@ def _temporary() -> Iterator[Path]:
 
 
 def _checked(answer: object) -> Report | Lost:
+    """An answer, if it is what a call returned: an executor may give anything."""
     if not isinstance(answer, (Report, Lost)):
         raise TypeError(
             "sweep(executor=...) must have answers with what the call returned, got "
