@@ -197,7 +197,7 @@ def typed(hint: Any, value: object, where: str) -> Any:
     # JSON has fewer types than Python: its lists are our tuples too, and its objects dataclasses. A
     # value is never converted but for these and whole numbers where a float is meant: "3" for 3
     # would be a file that no version of ours has written.
-    inner = typing.get_args(hint)
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if isinstance(hint, types.UnionType):
         return None if value is None else typed(inner[0], value, where)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
@@ -207,14 +207,14 @@ def typed(hint: Any, value: object, where: str) -> Any:
             fewer, more = sorted(needed - value.keys()), sorted(value.keys() - hints.keys())
             raise Damaged(f"{where} must not lack {fewer}, nor have {shorten(repr(more))}")
         return made(**{n: typed(hints[n], x, f"{where}, {n}") for n, x in value.items()})
-    if typing.get_origin(hint) is tuple and isinstance(value, list) and len(value) == len(inner):
-        of = zip(inner, value, strict=True)
-        return tuple(typed(one, x, f"{where} [{i}]") for i, (one, x) in enumerate(of))
-    if typing.get_origin(hint) is list and isinstance(value, list):
+    if origin is tuple and isinstance(value, list) and len(value) == len(inner):
+        pairs = enumerate(zip(inner, value, strict=True))
+        return tuple(typed(own_hint, x, f"{where} [{i}]") for i, (own_hint, x) in pairs)
+    if origin is list and isinstance(value, list):
         if {*map(type, value)} <= {*inner}:  # long lists of numbers at once
             return value
         return [typed(inner[0], x, f"{where} [{i}]") for i, x in enumerate(value)]
-    if typing.get_origin(hint) is dict and isinstance(value, dict):
+    if origin is dict and isinstance(value, dict):
         if {*map(type, value.values())} <= {inner[1]}:  # as above, without a place for each
             return value
         return {n: typed(inner[1], x, f"{where} [{shorten(repr(n))}]") for n, x in value.items()}

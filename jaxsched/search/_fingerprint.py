@@ -109,12 +109,12 @@ def plain(value: object, depth: int = 0) -> str:
         return f"{name}#{fingerprint_of(value)[:8]}" if shared else name
     if depth < _DEEP:  # else the text of Python, which ends where a value holds itself
         deeper = [plain(v, depth + 1) for v in _items_of(value)]
-        if type(value) in (list, tuple, set, frozenset):
-            begin, end = ("[", "]") if isinstance(value, list) else ("(", ")")
-            if isinstance(value, (set, frozenset)):
-                begin, end, deeper = "{", "}", sorted(deeper)
-            comma = "," if isinstance(value, tuple) and len(deeper) == 1 else ""
-            return f"{begin}{', '.join(deeper)}{comma}{end}"
+        if type(value) in (set, frozenset):
+            return "{" + ", ".join(sorted(deeper)) + "}"
+        if type(value) is tuple:
+            return f"({', '.join(deeper)}{',' * (len(deeper) == 1)})"
+        if type(value) is list:
+            return f"[{', '.join(deeper)}]"
         if isinstance(value, dict):
             keys = [plain(k, depth + 1) for k in value]
             return "{" + ", ".join(f"{k}: {v}" for k, v in zip(keys, deeper, strict=True)) + "}"
@@ -245,6 +245,7 @@ class Walk:
         return [text, *called, *self._attribute_parts(value)]
 
     def _array_parts(self, value: Any) -> Iterable[str | bytes | memoryview]:
+        """The dtype, the shape and the bytes; of an abstract array there are no bytes."""
         kind = [str(value.dtype), str(value.shape), str(getattr(value, "weak_type", False))]
         if isinstance(value, jax.ShapeDtypeStruct):
             return kind
@@ -292,6 +293,7 @@ class Walk:
         yield " ".join(map(token, jaxpr.outvars))
 
     def _code_parts(self, value: object) -> Iterable[str]:
+        """The name; and of a function its code, its defaults and what it closes over."""
         name = name_of(value)
         if isinstance(value, functools.partial):
             return [name, *map(self.of, (value.func, value.args, value.keywords))]

@@ -61,6 +61,10 @@ def backend_for(
 class AbstractBackend:
     """What a sweep asks of wherever it is trained."""
 
+    # There are three, and above this file nobody asks which one it has: devices of this process, a
+    # mesh with other processes, and workers of an executor (``_workers.py``). What is the same call
+    # for all, such as ``agree``, does nothing where there is nobody to agree with.
+
     width: Any  # int, of the programs
     platform: str
     machine: Any  # str, its kind
@@ -76,7 +80,7 @@ class AbstractBackend:
 
     @property
     def shared_settings(self) -> dict[str, Any]:
-        """Those that other processes have too; each of them measures its width."""
+        """Those that other processes have too; each of them may measure another width."""
         return self.settings | ({"width": "auto"} if self.measured else {})
 
     def identified(self, runs: Iterable[Fields]) -> tuple[Fields, ...]:
@@ -134,6 +138,7 @@ class _OnDevices(AbstractBackend, Backend):
         return self._made()
 
     def _made(self) -> tuple[Program, ...]:
+        """The programs at the present width."""
         made: dict[str, Program] = {}
         for fold in self._plan.folds:
             if fold.code not in made:
@@ -175,6 +180,9 @@ class LocalBackend(_OnDevices):
         stored: Callable[[str], int | None],
     ):
         self._plan, self._functions = plan, {}
+        # A device that is listed twice has two threads. They launch the same compiled program, and
+        # on a CPU XLA runs what each launches side by side: so a core is a thread here, not a
+        # device.
         self.devices, cores = list(devices or jax.local_devices()), None
         first = self.devices[0]
         self.platform, self.machine = str(first.platform), machine_of(first)

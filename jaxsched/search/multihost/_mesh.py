@@ -82,6 +82,7 @@ class MeshProgram(Program):
         return self._place, tuple(jax.tree.leaves(layout))
 
     def _jit(self, method: str, f: Traced) -> Wrapped | Compiled:
+        """A method with the layouts of what it returns; ``init`` already compiled."""
         whole = self._place.sharding
         if method == "init":
             kinds = ((np.shape(x), jnp.result_type(x)) for x in self.fold.arrays)
@@ -99,6 +100,13 @@ class MeshCoordinator(Coordinator, Pacer):
     Process 0 decides the length of a segment and when to save, and tells the speed; any process
     may stop.
     """
+
+    # A collective is one program that all processes launch: if one of them launches another
+    # program, or none, all wait for ever. Whether it is time to save is such a question, since the
+    # answer launches other programs and each process has another clock. So a process acts on no
+    # clock and no signal of its own, but on the answer only. That comes after each segment, in the
+    # same order everywhere: where process 1 got SIGTERM and where not, the loop stops after the
+    # same segment.
 
     def __init__(self, ledger: Ledger, place: MeshDevices):
         Coordinator.__init__(self, ledger, devices=0)

@@ -112,6 +112,7 @@ def checksums(arrays: Mapping[str, ArrayLike]) -> dict[str, str]:
 
 
 def _checksum(x: ArrayLike) -> jax.Array:
+    """uint32 [2], on every process of the mesh on which an array lies."""
     lies = getattr(x, "sharding", None)
     return _compiled_checksum(lies.mesh if isinstance(lies, NamedSharding) else None)(x)
 
@@ -126,6 +127,7 @@ def _compiled_checksum(mesh: Mesh | None) -> Callable[[ArrayLike], jax.Array]:
 def _checksum_of(x: jax.Array) -> jax.Array:
     """uint32 [2] of an array of any dtype but those of random keys."""
     words = _as_uint32(x)
+    # The number of each word in the whole array, modulo 2^32: of more words some have one place.
     place = jnp.zeros(words.shape, jnp.uint32)
     stride = 1
     for axis in reversed(range(words.ndim)):

@@ -137,16 +137,21 @@ class Index:
         """
         names, start = self._names, stage.start
         number = names.number(run.key)
+
+        def applied(begin: int, end: int) -> bytes:
+            """What the run applies from one update to before another."""
+            return in_order(values[:, begin - start : end - start])
+
         digest, at = run.path.values.copy(), start
         pieces: Matched = []
         # In order of steps, since the digest can only be extended: no piece is looked up twice.
         todo, seen = [start], {start}
-        more = run.path.pieces.get(in_order(values[:, :1]), [])  # they have begun before
+        more = run.path.pieces.get(applied(start, start + 1), [])  # they have begun before
         while todo:  # a piece that goes on begins where another one ends
             step = heapq.heappop(todo)
-            digest.update(in_order(values[:, at - start : step - start]))
+            digest.update(applied(at, step))
             at = step
-            begun = names.point(number, digest, step), in_order(values[:, at - start :][:, :1])
+            begun = names.point(number, digest, step), applied(step, step + 1)
             for piece in [*more, *self._pieces.get(begun, [])]:
                 if (end := piece.agreed(start, values)) > start:
                     pieces.append((piece, end))
@@ -154,7 +159,7 @@ class Index:
                     seen.add(end)
                     heapq.heappush(todo, end)
             more = []
-        digest.update(in_order(values[:, at - start :]))
+        digest.update(applied(at, stage.stop))
         # A later piece counts where two overlap (``joined``): that of this call, if it has one.
         pieces.sort(key=lambda match: names.order(match[0].file))
         beyond: dict[bytes, list[Piece]] = {}
@@ -167,13 +172,15 @@ class Index:
     def curves(self, pieces: Matched, stage: Stage, values: np.ndarray) -> RunCurves:
         """The curves up to the first update, or evaluation, that no piece holds."""
         plan, last = self._plan, max((end for _, end in pieces), default=stage.start)
-        gone = [p.diverged for p, end in pieces if p.diverged >= 0 and end == p.stop]
-        diverged = gone[-1] if gone else -1
-        last = diverged + 1 if gone else last  # pieces of another width may go on
+        until, diverged = last, -1  # where evaluations end
+        for piece, end in pieces:
+            if piece.diverged >= 0 and end == piece.stop:  # of several the last counts
+                until = diverged = piece.diverged
+                last = diverged + 1  # though pieces of another width may go on
         evaluated_at = {e for piece, end in pieces for e in piece.evaluations(stage.start, end)}
         evaluated = []
         for step in plan.evaluations(stage):
-            if step > (diverged if gone else last):
+            if step > until:
                 break
             if step not in evaluated_at:
                 last, diverged = step - 1, -1  # the update before it is trained again, too

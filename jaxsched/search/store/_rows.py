@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from hashlib import blake2b
 
 import jax
@@ -70,13 +71,18 @@ class Rows:
         """
         stop_here = min(stop, self._steps)
         ours = self.sums(start, stop_here) if start < stop_here else b""
-        for i in range(0, min(len(ours), len(sums)), self._size):
-            at = range(i, i + self._size, _SUM)
-            if differ := [n for n, j in enumerate(at) if ours[j : j + _SUM] != sums[j : j + _SUM]]:
-                block, row = divmod(self._sums_before(start) + i // self._size, self._block)
-                names = ", ".join(self._leaves[n] for n in differ)
-                return self._starts[block] + row, names and f" ({names})"
-        return stop, ""
+        batches = min(len(ours), len(sums)) // self._size
+        # Of each batch, which of its arrays have another checksum.
+        first, second = (
+            np.frombuffer(data, f"u{_SUM}", batches * len(self._leaves)) for data in (ours, sums)
+        )
+        differ = (first != second).reshape(batches, len(self._leaves))
+        if not differ.any():
+            return stop, ""
+        batch = int(differ.any(axis=1).argmax())
+        block, row = divmod(self._sums_before(start) + batch, self._block)
+        names = ", ".join(itertools.compress(self._leaves, differ[batch]))
+        return self._starts[block] + row, names and f" ({names})"
 
     def _read_up_to(self, stop: int) -> None:
         """Adds the checksums of the batches before ``stop``."""
