@@ -25,7 +25,8 @@ _WARMUPS = (
 )
 # Ours -> the words of other libraries for it: Optax, PyTorch, Keras, Transformers, timm, Composer,
 # Megatron, fastai, fvcore, fairseq; and our own before they changed. Of several of ours the first
-# that the called function has.
+# that the called function has: `base_lr` is "low" of `triangular`, "peak" of a recipe, "base" of a
+# controller. A word of theirs stands once, since a dict is made of them.
 _THEIRS = {
     "accumulate": "accumulation_size",
     "accumulation": "accumulate_grad_batches gradient_accumulation_steps",
@@ -102,6 +103,7 @@ _THEIRS = {
 }
 _OURS = {word: ours.split() for word, ours in by_word(_THEIRS).items()}
 # Lengths of a stage, or of the whole: (what else the function has, ours), the first that it has.
+# `decay_steps` is the `decay` of a function with a warmup, such as `wsd`, and else the whole.
 _DECAY = (
     ("cooldown", "cooldown"),
     ("growth", "steps"),  # of cycles, whose decay is a factor
@@ -115,7 +117,8 @@ _STAGES = {
     "num_decay_steps": _DECAY,
     "transition_steps": (("every", "every"), ("steps", "steps")),
 }
-# What more there is to say of (their word, ours).
+# What more there is to say of (their word, ours): the name alone would be followed by a slip in the
+# value, a share in place of a rate or epochs in place of steps.
 _RATIOS = {
     "end": "alpha alpha_f div_final end_factor min_lr_rate min_lr_ratio",
     "start": "start_factor",
@@ -209,6 +212,7 @@ def bind(
 
     Of one that is missing it adds what it is, where that is ``described``.
     """
+    # An unknown name first: of `f(peak_value=1)` the news is not that `peak` is missing.
     values = dict(zip(names, args, strict=False))
     if kwargs:
         _refuse_unknown(function, names, kwargs)
@@ -230,26 +234,22 @@ def known_arguments(function: F) -> F:
 
     Nothing else changes: neither the signature nor any other call.
     """
+    # The call binds nothing itself, since a training loop may make it at every step: it compares
+    # sets of names, and Python binds, with its own errors for what is left.
     given: Any = function
     is_class = isinstance(given, type)
     called: Any = vars(given)["__init__"] if is_class else given
-    code = called.__code__
-    # The code knows its arguments first, then its other variables; `__init__` begins with `self`.
-    count = code.co_argcount + code.co_kwonlyargcount
-    names = code.co_varnames[is_class:count]
-    places = names[: code.co_argcount - is_class]
-    only_by_place = {*places[: code.co_posonlyargcount]}
-    takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS)
-    others = [f"**{name}" for name in code.co_varnames[count : count + takes_any]]
+    parameters = [*inspect.signature(called).parameters.values()][is_class:]  # without `self`
+    others = [f"**{p.name}" for p in parameters if p.kind is p.VAR_KEYWORD]
+    names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    only_by_place = {p.name for p in parameters if p.kind is p.POSITIONAL_ONLY}
     by_name = [*names[len(places) :], *others]
-    optional = {
-        *places[len(places) - len(called.__defaults__ or ()) :],
-        *(called.__kwdefaults__ or ()),
-    }
+    optional = {p.name for p in parameters if p.default is not p.empty}
 
     @functools.wraps(called)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not takes_any:
+        if not others:
             _refuse_unknown(given.__name__, names, kwargs)
         if (positional := len(args) - is_class) > len(places):
             also = f" and, by name, ({_listed(by_name)})" if by_name else ""
@@ -308,13 +308,15 @@ def tell_names(module: dict[str, Any], late: Mapping[str, str] | None = None) ->
 
     It is not written there as functions: for a type checker a module with these has every name.
     """
+    # Python asks a module's `__getattr__` only for what it does not have, so that names which are
+    # there cost nothing. Copying, pickling and notebooks ask for many with an underscore.
     names = lambda: sorted({*module, *(late or ())} - {"TYPE_CHECKING"})
 
     def get(name: str) -> object:
         if late and name in late:
             return getattr(importlib.import_module(late[name]), name)
         public = [n for n in names() if n[0] != "_"]
-        near = did_you_mean(name, public) if name[0] != "_" else ""  # tools ask for many
+        near = did_you_mean(name, public) if name[0] != "_" else ""
         raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}{near}")
 
     module.update({"__getattr__": get, "__dir__": names})
@@ -331,6 +333,8 @@ def nearest(word: str, names: Iterable[str], most: int = 1, cutoff: float = 0.7)
 
     If none does, those that go on from it, or that it goes on from (``cos`` and ``cosine``).
     """
+    # Surest first: other case or underscores (`StepLr`), a few wrong letters, a beginning. A long
+    # text is cut, since the comparison takes time with the square of its length.
     names = list(names)
     if same := [name for name in names if letters(name) == letters(word)]:
         return same[:most]
@@ -348,6 +352,8 @@ def letters(text: str) -> str:
 
 def _ours(word: str, names: Sequence[str]) -> list[str]:
     """What their word may be here, the likeliest first."""
+    # Their `init_value` beside a warmup is the warmup's first value, which recipes do not have: it
+    # is not `peak`, as of a decay.
     if _INSTEAD.get(word) is _START and "start" not in names and "warmup" in names:
         return []
     stages = [ours for beside, ours in _STAGES.get(word, ()) if beside in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
 from jaxsched.names._lookup import LIBRARY
 from jaxsched.names._sources import all_sources
@@ -12,6 +13,8 @@ SHELLS = ("bash", "zsh", "fish")
 
 def completion(shell: str, parser: argparse.ArgumentParser) -> str:
     """The script, for ``eval "$(jaxsched completion bash)"``; of fish ``... fish | source``."""
+    # The words are in the script, so that a key press starts no Python, which takes 0.1 s; a new
+    # version of the package needs the script anew. Zsh runs the one of bash.
     subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     options = {
         name: [o for a in sub._actions for o in a.option_strings]
@@ -43,5 +46,5 @@ complete -o default -F _jaxsched jaxsched"""
     return "autoload -U +X bashcompinit && bashcompinit\n" + script if shell == "zsh" else script
 
 
-def _quoted(words: object) -> str:
-    return "'" + " ".join(words) + "'"  # type: ignore[arg-type]  # an iterable of texts
+def _quoted(words: Iterable[str]) -> str:
+    return f"'{' '.join(words)}'"

@@ -59,6 +59,10 @@ def convert(
     >>> print(convert("torch", "StepLR(step_size=30, gamma=0.1)", lr=0.5).splitlines()[0])
     js.compat.torch.StepLR(base_lr=0.5, step_size=30, gamma=0.1)
     """
+    # A call is in updates or in epochs, which the text alone does not say: PyTorch and timm step a
+    # scheduler after each epoch unless it is made for updates. With `steps_per_epoch` such a
+    # schedule of epochs is held for that many updates. Where the drop-in has an argument for the
+    # length of an epoch (fastai, Composer), it goes there instead.
     tree, each_update, factor, notes = found_in(library, text, lr, values)
     source: Any = source_of(tree.name)
     kind = source.name.partition(".")[0]
@@ -83,10 +87,10 @@ def convert(
         line, made = f"js.Epochwise({line}, {n})", Epochwise(made, n)
     if factor is not None:
         line, made = f"{factor!r} * {line}", factor * made
-    said = source
+    described = source
     if source.name == "transformers.get_scheduler":  # what it makes has more to be known of
-        said = source_of(f"transformers.{tree.kwargs['name']}") or source
-    lines = [line, unless_code(python_line, made), "", said.doc]
+        described = source_of(f"transformers.{tree.kwargs['name']}") or source
+    lines = [line, unless_code(python_line, made), "", described.doc]
     if steps_per_epoch is None and epochwise:
         notes.append("A step is an update; where theirs is an epoch, give steps_per_epoch.")
     notes += _notes(source, tree.kwargs)
@@ -135,6 +139,8 @@ def _notes(source: Entry, given: Mapping[str, Any]) -> list[str]:
 
 def _fixed(tree: Call, made: Any) -> str:
     """Where ``fix=True`` would change the values."""
+    # To twice the longer of the two, since what `fix` takes back comes after the end. A relative
+    # tolerance alone: a rate of 1e-9 that should be 0 is a difference.
     fixed = build(Call(tree.name, tree.args, {**tree.kwargs, "fix": True}), Place(run=1, counts=""))
     if not isinstance(made, AbstractSchedule):
         return f"With fix=True: {unless_code(python_line, fixed)}"

@@ -37,13 +37,15 @@ def explain(schedule: Any) -> str:
     >>> print(explain(js.warmup_cosine(0.1, 100, 10)).splitlines()[0])
     Linear from 0 to 0.1 in 10 steps, then Cosine from 0.1 to 0 in 90 steps, which holds.
     """
+    # A controller's curve depends on metrics that nobody has told it, so the picture is that of a
+    # run in which it never acts; what is around it, a warmup before it, belongs to the picture.
     base = schedule
     around = []
     while isinstance(base, AbstractController):
         around.append(type(base).__name__)
         base = base.base
     require_schedule("explain(schedule=...)", base)
-    base = untold(schedule)  # with what stands around it
+    base = untold(schedule)
     acting = f"{' of '.join(around)}, which acts on: " if around else ""
     lines = [f"{acting}{_sentence(base)}", "", f"  {sparkline(base)}", ""]
     lines += [
@@ -103,11 +105,14 @@ def _line(x: Any) -> str:
         raise TypeError(f"python_line(x=...) must be data, got a function: {x!r}.")
     if not isinstance(x, Record):
         return to_source(x)
+    # `a >> b >> c` is one `Sequence` of three. One within another, which is made only by its name,
+    # has no operator that says it: it is written by its name as well.
     symbol = getattr(x, "_symbol", "")
     parts = getattr(x, "parts", ())
-    flat = not any(type(part) is type(x) for part in parts)  # the operator would make it so
+    flat = not any(type(part) is type(x) for part in parts)
     if symbol and len(parts) > 1 and flat:
         return symbol.join(_operand_line(part) for part in parts)
+    # The first three arguments by place (start, end, steps), what follows a default by name.
     given: list[str] = []
     named = False
     for field in dataclasses.fields(x):
@@ -155,11 +160,13 @@ def _phases_in_words(schedule: Any) -> str:
         if not isinstance(inner, (Shift, Stretch, Window)):  # whose phases are those of the inner
             around.append(f"{type(inner).__name__} of")
         inner = inner.schedule
+    # The values that are told are those of the whole, with what is around it; but noise would make
+    # a constant one "from 0.0987 to 0.1012", which is one draw of it.
     phases = phases_of(schedule)
     if "Noisy of" in around:
         is_noisy = lambda x: isinstance(x, Noisy)
         quiet = lambda x: dataclasses.replace(x, limit=0.0, std=0.0) if is_noisy(x) else x
-        schedule = jax.tree.map(quiet, schedule, is_leaf=is_noisy)  # one draw says nothing
+        schedule = jax.tree.map(quiet, schedule, is_leaf=is_noisy)
     shown = [_phase_in_words(schedule, *phase) for phase in phases[:_MOST]]
     if len(phases) > _MOST:
         shown[_MOST - 1] = f"{len(phases) - _MOST + 1} more phases"
@@ -168,8 +175,9 @@ def _phases_in_words(schedule: Any) -> str:
 
 def _cycles_in_words(schedule: Repeat) -> str:
     """What becomes of a cycle from one to the next."""
-    facts = [("each {:g} times as long", schedule.growth), ("each times {:g}", schedule.decay)]
-    facts += [
+    facts = [
+        ("each {:g} times as long", schedule.growth),
+        ("each times {:g}", schedule.decay),
         ("its first {:g} steps as they are", schedule.warmup),
         ("{:g} cycles", schedule.cycles),
     ]
@@ -179,8 +187,10 @@ def _cycles_in_words(schedule: Repeat) -> str:
 
 def _is_held(schedule: Any, start: float, end: float | None = None) -> bool:
     """Whether the value stays the same between two steps, or from one on."""
+    # By samples, since any tree may be constant (a product with 0). From a step on they are spaced
+    # by a ratio: evenly spaced ones could be multiples of a period, which all have one value.
     if end is None:
-        at = math.ceil(start) + np.floor(np.geomspace(1, 1e9, 61))  # no multiples of a period
+        at = math.ceil(start) + np.floor(np.geomspace(1, 1e9, 61))
     else:
         at = np.linspace(start, end, 61, endpoint=False)
     values = schedule.host(at)
@@ -196,10 +206,12 @@ def _phase_in_words(schedule: Any, name: str, start: float, end: float | None) -
     length = f"{_step_text(end - start)} step{'s' * (end - start != 1)}"
     if constant:
         return f"{name} {first:.4g} for {length}"
-    # At its end a phase has its last value, unless the next one begins with another.
+    # At its end a phase has its last value, unless the next one begins with another: then the value
+    # jumps there by more than the phase changed in its last tenth, and the one just before counts.
+    # What is left of a 0 by the rounding of a length, 1e-18, is told as 0.
     early, near, last = schedule.host(end - (end - start) * np.array([0.1, 1e-5, 0.0]))
     last = near if abs(near - last) > 0.5 * abs(early - last) else last
-    last = last if abs(last) > 1e-12 * abs(early) else 0.0  # by the rounding of a length
+    last = last if abs(last) > 1e-12 * abs(early) else 0.0
     return f"{name} from {first:.4g} to {last:.4g} in {length}"
 
 

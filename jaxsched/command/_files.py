@@ -65,6 +65,8 @@ def _read_yaml(text: str) -> Any:
             "YAML needs PyYAML, which is not installed: pip install jaxsched[yaml]"
         ) from error
 
+    # PyYAML takes the last of two equal keys in silence. When a mapping is constructed its pairs
+    # are still there; those of a merge (`<<: *base`) are meant to be overridden: they do not count.
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             own = [pair for pair in node.value if not pair[0].tag.endswith(":merge")]

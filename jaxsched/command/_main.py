@@ -41,6 +41,9 @@ A text is written as docs/config.md says. Exit codes: 0, 1 (nothing was found: a
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    # Imports of JAX are in the functions that make a schedule: `--help`, a slip and `names` answer
+    # in 0.1 to 0.2 s, with JAX it would take more than a second. An unknown option is told by the
+    # subcommand's parser, which alone knows the options that are like it.
     parser = make_parser()
     given, rest = parser.parse_known_args(arguments)
     if rest:
@@ -56,9 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # while what is wrong with it can be told
             return code
     except (ValueError, TypeError, ImportError, OSError) as error:
-        if isinstance(error, BrokenPipeError):  # `jaxsched names | head`
+        # `jaxsched names | head` closes the pipe: Python would tell of it once more when it flushes
+        # at its end, so what is left goes nowhere.
+        if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        # An error of ours is its message. One from a task's code is a bug of the task, of which the
+        # traceback is needed.
         if given.traceback or not (isinstance(error, OSError) or _is_ours(error.__traceback__)):
             raise
         tell("\n".join([str(error), *(f"  {note}" for note in notes_of(error))]))
@@ -89,6 +96,7 @@ class _Parser(argparse.ArgumentParser):
     """Adds to its errors the word that was meant."""
 
     def error(self, message: str) -> NoReturn:
+        # argparse tells this method no more than its message: the word is read back from it.
         match = re.search(r"invalid choice: '(.*?)' \(|unrecognized arguments: (\S+)", message)
         word = (match[1] or match[2]) if match else ""
         known = [o for a in self._actions for o in (*a.option_strings, *(a.choices or ()))]
@@ -217,19 +225,19 @@ def _names(given: argparse.Namespace) -> int:
         return 1
     for entry in rows:
         _say(entry.call)
-        theirs = "elsewhere: " + ", ".join(entry.elsewhere)
-        for line in (entry.summary, *[theirs] * bool(entry.elsewhere)):
+        elsewhere = f"elsewhere: {', '.join(entry.elsewhere)}" if entry.elsewhere else ""
+        for line in filter(None, (entry.summary, elsewhere)):
             _say(textwrap.fill(line, 96, initial_indent="    ", subsequent_indent="    "))
     return 0
 
 
 def _convert(given: argparse.Namespace) -> int:
-    # First what needs no JAX.
+    # Twice, first without JAX: `found_in` tells a slip at once, and `convert` reads the text again.
     from jaxsched.command._calls import found_in
 
     values = {}
     for each in given.value:
-        name, _, value = each.rpartition("=")
+        name, _, value = each.rpartition("=")  # the last one: the name may be f(x=3)
         values[name] = parse(value, "--value") if value else value
     found_in(given.library, given.text, given.lr, values)
     from jaxsched.command._convert import convert
@@ -258,6 +266,8 @@ def _find(given: argparse.Namespace) -> int:
 
 
 def _sweep(given: argparse.Namespace) -> int:
+    # What can be wrong is told before the sweep, which may take hours: the file, and whether the
+    # picture and the result can be written.
     config = read_file(given.config)
     _check_picture(given.output)
     _check_file("--save", given.save)
@@ -284,6 +294,8 @@ def _completion(given: argparse.Namespace) -> int:
 
 def _checked(text: str, sizes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """What a text or a file describes, as far as it can be checked without JAX, and its sizes."""
+    # A file is a schedule's config itself, or has one in a table `schedule` beside the sizes of the
+    # run: the form of a sweep's file, so that a part of one can be shown.
     if text.endswith((".toml", ".json", ".yaml", ".yml")):
         config = read_file(text)
         if "schedule" not in config or {*config} - {"schedule", "run"}:
@@ -294,6 +306,7 @@ def _checked(text: str, sizes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         source = source_of(str(tree))
         call = source.call if source else "cosine_decay(0.1, 1000)"
         raise ValueError(f"the text must be a call such as {call}, got {text!r:.60}.")
+    # `Units` would load JAX; a place asks it only for what was given.
     check(tree, where="the text")
     known = SimpleNamespace(**{"steps": None, "samples": None, **sizes}) if sizes else None
     check_values(tree, Place.of(known))

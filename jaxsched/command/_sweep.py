@@ -49,6 +49,9 @@ def sweep_from_config(
     Raises:
         ValueError, TypeError: for what is unknown in the config, and as ``js.sweep``.
     """
+    # Two tables and what is left: `sweep` says the trials, `run` the sizes, by which these and the
+    # lengths of the options are read; each option is an argument of `js.sweep`. Keys are checked
+    # before a trial is made, and all trials are made before the task is.
     options = dict(checked_kind("sweep_from_config(config=...)", config, Mapping, "a mapping"))
     table, run = options.pop("sweep", None), options.pop("run", None)
     said = options.pop("executor", None)
@@ -59,6 +62,7 @@ def sweep_from_config(
             f"(what stands at the top of a W&B file), got {describe(table)} beside the keys "
             f"({', '.join(map(str, options))})."
         )
+    # A file of W&B has the trials' words at its top; one of them beside the table is a slip.
     if within := [key for key in options if key in _OF_TABLE]:
         raise TypeError(
             f"sweep_from_config(config=...) must have {within[0]} in the table of the trials: "
@@ -88,6 +92,7 @@ def sweep_from_config(
 
 
 def _in_steps(name: str, given: Mapping[str, Any], units: Units | None) -> dict[str, Any]:
+    """Options with their lengths in steps, which may be in epochs or of the run."""
     source = Entry(name, "", _LENGTHS, (), "")
     return {str(key): value_of(x, source, str(key), Place.of(units)) for key, x in given.items()}
 
@@ -99,6 +104,8 @@ def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
 
 def executor_of(word: Any) -> Any:
     """The executor, or what makes one, that a text says."""
+    # A pool of processes is given as what makes it: a process that dies breaks the pool, and then
+    # `sweep` makes another one. The cluster of Dask or submitit goes on without a worker.
     if not isinstance(word, str):
         return word
     kind, _, rest = word.partition(":")

@@ -42,7 +42,9 @@ class _Alias(types.ModuleType):
         return dir(self._library())
 
 
-# For `from jaxsched.compat.hf import cosine`, which asks no `__getattr__` of this module.
+# `from jaxsched.compat.hf import cosine` asks no `__getattr__` of this module: Python looks into
+# `sys.modules` and then for a file `hf.py`. So each other word is a module there, which loads the
+# library when it is asked for a name.
 for _library, _words in _WORDS.items():
     for _word in {*_words.split()} - {_library}:
         sys.modules[f"{__name__}.{_word}"] = _Alias(f"{__name__}.{_word}")
