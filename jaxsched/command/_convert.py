@@ -72,18 +72,10 @@ def convert(
         tree, steps_per_epoch = _with_epoch(tree, own, steps_per_epoch), None
     made = _built(tree, own)
     line = _shown(tree)
-    epochwise = source.name.startswith(("torch.", "timm.")) and source.name not in _EACH_UPDATE
-    epochwise = epochwise and not each_update and isinstance(made, AbstractSchedule)
+    in_epochs = kind in ("torch", "timm") and source.name not in _EACH_UPDATE and not each_update
+    in_epochs = in_epochs and isinstance(made, AbstractSchedule)
     if steps_per_epoch is not None:
-        if not epochwise:
-            reason = "a controller, whose patience counts reports"
-            if isinstance(made, AbstractSchedule):
-                reason = "which is stepped once an update"
-            raise ValueError(
-                f"convert(steps_per_epoch=...) must not be given for {source.name}, {reason}, got "
-                f"{steps_per_epoch}."
-            )
-        n = checked_whole("convert(steps_per_epoch=...)", steps_per_epoch, 1)
+        n = _checked_epoch(steps_per_epoch, source.name, made, in_epochs)
         line, made = f"js.Epochwise({line}, {n})", Epochwise(made, n)
     if factor is not None:
         line, made = f"{factor!r} * {line}", factor * made
@@ -91,13 +83,26 @@ def convert(
     if source.name == "transformers.get_scheduler":  # what it makes has more to be known of
         described = source_of(f"transformers.{tree.kwargs['name']}") or source
     lines = [line, unless_code(python_line, made), "", described.doc]
-    if steps_per_epoch is None and epochwise:
+    if steps_per_epoch is None and in_epochs:
         notes.append("A step is an update; where theirs is an epoch, give steps_per_epoch.")
     notes += _notes(source, tree.kwargs)
     lines += [line for note in notes for line in ("", note)]
     if steps_per_epoch is None and "fix" in source.kinds and "fix" not in tree.kwargs:
         lines += ["", _fixed(tree, made)]
     return "\n".join(lines).rstrip()
+
+
+def _checked_epoch(steps_per_epoch: Any, name: str, made: Any, in_epochs: bool) -> int:
+    """The updates for which a schedule is held, if it is stepped once an epoch; else an error."""
+    if not in_epochs:
+        is_schedule = isinstance(made, AbstractSchedule)
+        controls = "a controller, whose patience counts reports"
+        raise ValueError(
+            f"convert(steps_per_epoch=...) must not be given for {name}, "
+            f"{'which is stepped once an update' if is_schedule else controls}, got "
+            f"{steps_per_epoch}."
+        )
+    return checked_whole("convert(steps_per_epoch=...)", steps_per_epoch, 1)
 
 
 def _with_epoch(tree: Call, own: str, steps_per_epoch: int) -> Call:

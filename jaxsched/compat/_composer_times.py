@@ -16,10 +16,11 @@ from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._wrappers import Window
 
 _UNITS = ("ba", "ep", "sp", "tok", "dur", "iter")
+Pair = tuple[Leaf, str]  # a value and its unit
 
 
-def _time(where: str, x: Leaf) -> tuple[Leaf, str]:
-    """A pair (value, unit)."""
+def _time(where: str, x: Leaf) -> Pair:
+    """A time of a string, or of a number of batches."""
     if not isinstance(x, str):
         return checked_number(where, x, at_least=0, whole=True), "ba"
     unit = next((unit for unit in _UNITS if x.lower().endswith(unit)), "")
@@ -39,7 +40,7 @@ def _time(where: str, x: Leaf) -> tuple[Leaf, str]:
     return checked_number(where, value), unit
 
 
-def _times(where: str, xs: Any) -> list[tuple[Leaf, str]]:
+def _times(where: str, xs: Any) -> list[Pair]:
     if not is_list(xs):
         raise TypeError(f"{where} must be a list of times, got {describe(xs)}.")
     return [_time(where, x) for x in xs]
@@ -56,21 +57,13 @@ class Clock:
     # milestone in samples and one in batches may stand side by side. A schedule here counts one
     # thing, so all times of one are in the unit of the first, of which epochs are batches.
 
-    def __init__(
-        self,
-        name: str,
-        max_duration: tuple[Leaf, str] | None,
-        dataloader_len: Leaf,
-        ssr: Leaf = 1.0,
-    ):
+    def __init__(self, name: str, max_duration: Pair | None, dataloader_len: Leaf, ssr: Leaf):
         self.name, self.duration, self.epoch, self.ssr = name, max_duration, dataloader_len, ssr
         self.unit: str | None = None
         if max_duration is not None and max_duration[1] == "dur":
             raise ValueError(f"composer.{name}(max_duration=...) must not be a share of itself.")
 
-    def length(
-        self, word: str, time: tuple[Leaf, str], scaled: bool = True, above: bool = False
-    ) -> Leaf:
+    def length(self, word: str, time: Pair, scaled: bool = True, above: bool = False) -> Leaf:
         """The whole steps of a time: a share of the run, or epochs in batches; times ``ssr``."""
         value, unit = time
         if unit == "dur":
@@ -111,9 +104,7 @@ class Clock:
             )
         return multiply(epochs, self.epoch)
 
-    def warmed(
-        self, top: Leaf, warmup: tuple[Leaf, str], scale_warmup: bool, fix: bool
-    ) -> AbstractSchedule:
+    def warmed(self, top: Leaf, warmup: Pair, scale_warmup: bool, fix: bool) -> AbstractSchedule:
         """A line from 0 to ``top``, until the warmup is over.
 
         Where the rise is scaled by ``ssr``, the step at which it hands over is not, unless ``fix``.
@@ -124,7 +115,7 @@ class Clock:
         return Window(rise, 0, self.length("t_warmup", warmup, scaled=False))
 
     def fall(
-        self, warmup: AbstractSchedule, t_max: tuple[Leaf, str], shape: Any, top: Leaf, end: Leaf
+        self, warmup: AbstractSchedule, t_max: Pair, shape: Any, top: Leaf, end: Leaf
     ) -> AbstractSchedule:
         """The warmup and a shape until ``t_max``; after a longer warmup it stays at the top."""
         # `... if t_max > t_warmup else 0.0`: where the warmup is not over before `t_max`, their
@@ -133,7 +124,7 @@ class Clock:
         end = where(lambda rest: rest <= 0, (rest,), top, end)
         return self.within(warmup >> shape(top, end, larger(rest, 0)))
 
-    def rest(self, warmup: AbstractSchedule, t_max: tuple[Leaf, str]) -> Leaf:
+    def rest(self, warmup: AbstractSchedule, t_max: Pair) -> Leaf:
         """What remains of ``t_max``, negative if the warmup is longer."""
         # Only the schedulers with a warmup refuse a `t_max` shorter than the run, and they compare
         # the two only if both are in one unit, or are batches and epochs.

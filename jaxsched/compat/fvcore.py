@@ -196,11 +196,7 @@ def StepWithFixedGammaParamScheduler(
 
 @drop_in
 def CompositeParamScheduler(
-    schedulers: Fractions,
-    lengths: Numbers,
-    interval_scaling: Words,
-    *,
-    steps: Positive = 1,
+    schedulers: Fractions, lengths: Numbers, interval_scaling: Words, *, steps: Positive = 1
 ) -> AbstractSchedule:
     """Schedules of ``where`` one after another.
 

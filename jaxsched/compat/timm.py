@@ -45,6 +45,7 @@ from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Clip, Shift
 
 StableFn = Literal["constant", "rsqrt", "power"]
+Fall = Callable[[Any, Any], AbstractSchedule]  # from a start to an end
 
 # timm steps by `step(epoch)` or `step_update(num_updates)` with a number that it is given, so its
 # schedules are formulas of that number. All have the same `_get_lr`: before `warmup_t` a line,
@@ -284,7 +285,7 @@ def WSDLRScheduler(
     check_beside(f"{name}(decay_t=...)", decay_t, "at most", "t_initial", t_initial)
     powers = {"constant": None, "rsqrt": 0.5, "power": stable_power}
     decline = powers[stable_fn]
-    falls: dict[str, Callable[[Any, Any], AbstractSchedule]] = {
+    falls: dict[str, Fall] = {
         "linear": lambda start, end: shapes.Linear(start, end, decay_t),
         "1-sqrt": lambda start, end: shapes.Sqrt(start, end, decay_t),
         "cosine": lambda start, end: shapes.Cosine(start, end, decay_t),
@@ -330,11 +331,7 @@ def _warped(shape: Any, power: Any) -> AbstractSchedule:
 
 
 def _cycles(
-    fall: Callable[[Any, Any], AbstractSchedule],
-    high: Any,
-    low: Any,
-    cycles: tuple[Any, Any, Any],
-    met: bool,
+    fall: Fall, high: Any, low: Any, cycles: tuple[Any, Any, Any], met: bool
 ) -> AbstractSchedule:
     """Cycles of a fall, whose peaks decay and whose low does not; ``met``: the fall ends on it."""
     # timm finds the cycle of a step by a logarithm, rounded down, which misses a restart where the

@@ -16,8 +16,5 @@ if TYPE_CHECKING:
 
 _words.tell_names(
     globals(),
-    {
-        "from_config": "jaxsched.names._config",
-        "trials_from_config": "jaxsched.names._trials",
-    },
+    {"from_config": "jaxsched.names._config", "trials_from_config": "jaxsched.names._trials"},
 )

@@ -144,6 +144,11 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Tree:
     converted = place.counts == "updates" and time and time["unit"] in ("sp", "tok")
     if time and (time["unit"] in ("dur", "iter") or not (place.units or converted)):
         return text  # the drop-in knows it, and the trainer's arguments beside it
+    return _with_unit(text, source, argument, place, times)
+
+
+def _with_unit(text: str, source: Entry | None, argument: str, place: Place, times: bool) -> Tree:
+    """The number or the `Length` of an amount with a unit; ``times`` are Composer's."""
     where = f"{source.name if source else 'from_config'}({argument}=...)"
     counts = is_length(source, argument)
     length = _LENGTH.fullmatch(text)
