@@ -37,7 +37,8 @@ from jaxsched.schedules._wrappers import Stretch, Window
 _NEAR = 1e-6  # what is so near to a boundary has reached it: their WHERE_EPSILON
 
 # Only two of them look at `where` (`ConstantParamScheduler`, from 1 on, and the milestones, above
-# 1); the others are formulas that go on. The last value holds here, and the exponential goes on.
+# 1); the stairs run out of their list at 1, and the others are formulas that go on. The last value
+# holds here, and the exponential goes on.
 
 
 @drop_in
@@ -189,7 +190,7 @@ def StepWithFixedGammaParamScheduler(
     (1.0, 0.5)
     """
     count = checked_whole("fvcore.StepWithFixedGammaParamScheduler(num_decays=...)", num_decays, 1)
-    # As there, a product and no power: gamma ** 2 and gamma * gamma are not always the same bits.
+    # As there, one product after another: a power of gamma may differ in the last bit.
     values = list(itertools.accumulate([gamma] * count, multiply, initial=base_value))
     return _stairs([i / (count + 1) for i in range(1, count + 1)], values, steps)
 

@@ -120,7 +120,7 @@ def cosine_with_restarts(
     [0.5, 0.5, 1.0, 0.5, 0.0]
     """
     # A "cycle" is half a wave here, and a whole one in `cosine`: num_cycles=1 of either are a fall
-    # to 0, and a fall and a rise. The name says hard restarts, which are jumps back to `lr`.
+    # to 0, and a fall and a rise. The "hard" of its longer name says that a restart is a jump.
     rest = _rest(num_training_steps, num_warmup_steps, 1)
     cycle = shapes.Cosine(lr, 0.0, pieces.part(rest, num_cycles))
     falls = Window(Repeat(cycle), 0, rest)
