@@ -217,7 +217,7 @@ def _plan(
     schedules |= {name: Constant(x) for name, x in constants.items()}
     trial = Trial("ramp", {}, schedules)
     table = ScheduleValues((trial,), len(rates), updates=updates)
-    shape = trace_task(task, table.hyperparams, "range_test", len(rates), evaluated=False)
+    shape = trace_task(task, table.hyperparams, len(rates), "range_test", evaluated=False)
     walk = Walk()
     fold = Fold(task, task, shape, {"init": walk.of(shape.init), "step": walk.of(shape.step)}, "")
     alone = jax.default_backend() == "cpu" or fold.mixes_lanes

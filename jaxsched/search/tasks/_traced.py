@@ -189,7 +189,7 @@ def trace_folds(
         like = next((fold for other, fold in kinds if bool(other == kind)), None)
         if like is None:
             try:
-                shape = trace_task(one, names, steps=steps)
+                shape = trace_task(one, names, steps)
             except Exception as error:
                 if folds is not None:
                     error.add_note(f"in fold({index}, {folds}) of the task")
@@ -206,8 +206,8 @@ def trace_folds(
 def trace_task(
     task: Any,
     hyperparams: tuple[str, ...],
-    caller: str = "sweep",
     steps: int = 2,
+    caller: str = "sweep",
     evaluated: bool = True,
 ) -> TaskShape:
     """Traces a task without running it; raises if it can't be trained for so many steps."""
