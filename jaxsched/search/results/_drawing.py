@@ -1,4 +1,10 @@
-"""What the pictures of a sweep have in common: colours, scales, names beside the curves."""
+"""What the pictures of a sweep have in common: colours, scales, names beside the curves.
+
+Names stand beside the curves and not in a legend: with eight lines a legend is a puzzle, and in
+grey print it cannot be solved. That needs the sizes of texts in points, which matplotlib knows only
+while it draws. So widths are estimated here: a letter is 0.65 of the font's size wide, a line 1.3
+high.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +66,8 @@ def looks(count: int, ordered: bool) -> list[Look]:
 
 def is_geometric(values: Iterable[float]) -> bool:
     """Whether numbers are spaced by their ratios rather than by their differences."""
+    # Evenly spaced numbers have equal differences, a geometric grid equal ratios. Drawn numbers
+    # have neither, and get the scale on which they are spread more evenly.
     at = np.unique(np.array(list(values), np.float64))
     if len(at) < 2 or at[0] <= 0 or at[-1] < 3 * at[0]:
         return False
@@ -75,6 +83,11 @@ def wide(values: np.ndarray) -> bool:
     return bool(len(values) and values.min() > 0 and values.max() > 20 * values.min())
 
 
+def span(values: np.ndarray) -> float:
+    """From the lowest to the highest of some scores; where all are equal it is not 0."""
+    return float(max(np.ptp(values), 1e-3 * np.abs(values).max(), 1e-12))
+
+
 def text(name: str, most: int = _CHARACTERS) -> str:
     """Shortened, with dollars escaped: matplotlib would set the text between two as mathematics."""
     return clipped(printable(name), most).replace("$", r"\$")
@@ -83,7 +96,11 @@ def text(name: str, most: int = _CHARACTERS) -> str:
 class Scale:
     """Positions on an axis: of numbers by their size or ratio, of other values side by side.
 
-    Shares are numbers too, but cannot share an axis with steps.
+    Shares are numbers too, but cannot share an axis with steps: 10 % of what?
+
+    ``ordered`` and ``numeric`` are two things. 0, 10, 100, 1000 and 1e30 have an order, but at
+    their places on a line of numbers four of them would be one mark. So they stand side by side, in
+    order.
     """
 
     def __init__(self, values: Iterable[Any]):
@@ -194,7 +211,10 @@ def _spread_out(places: np.ndarray, gap: float) -> np.ndarray:
     """In [0, 1] and at least so far from each other, if that is possible, near where they were."""
     order = np.argsort(places, kind="stable")
     sorted_places = np.clip(places[order], gap / 2, 1 - gap / 2)
-    for _ in range(200):  # push neighbours apart, each by half of the overlap
+    # Neighbours are pushed apart, each by half of their overlap, again and again, since that may
+    # push one into the next. Without room for all it ends in an even overlap. To solve for the
+    # least moves would be a quadratic program for a handful of names.
+    for _ in range(200):
         missing = np.maximum(0.0, gap - np.diff(sorted_places)) / 2
         sorted_places[1:] += missing
         sorted_places[:-1] -= missing
@@ -211,6 +231,7 @@ def score_axis(scores: np.ndarray, maximize: bool) -> tuple[bool, float]:
     """
     sign = -1.0 if maximize else 1.0
     costs = np.sort(sign * scores[np.isfinite(scores)])
+    # Again without those that have exploded: beside a score of 1e30 one of 1e6 is not far away.
     while True:
         log = not maximize and wide(costs)
         at = np.log(costs) if log else costs
@@ -231,6 +252,7 @@ def colour_range(scores: np.ndarray, maximize: bool) -> tuple[float, float, bool
     best, worst = costs[0], costs[-1]
     middle = costs[len(costs) // 2]
     most = min(worst, best + 3 * (middle - best)) if middle > best else worst
+    # Of equal scores too, there must be a range: matplotlib divides by it.
     most = most if most > best else best + max(1e-6, abs(best) * 1e-3)
     low, high = sorted((sign * best, sign * most))
     return float(low), float(high), bool(worst > most and not math.isclose(worst, most))

@@ -1,31 +1,39 @@
-"""Pictures of a sweep; matplotlib is loaded when one is drawn."""
+"""Pictures of a sweep; matplotlib is loaded when one is drawn.
+
+There are three: learning curves, the score against one setting, and over two. In each the best
+trial must be found at once, and no single bad score may take the room of the others: limits are
+made for the trials that matter, and what lies beyond stands at the edge with a mark that says so.
+The order of the calls matters. Names are written last, when the limits are final, since where they
+stand depends on the size of the axes.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxsched._text import describe
 from jaxsched.schedules._picture import axes_of
-from jaxsched.search._fingerprint import label, plain
+from jaxsched.search._fingerprint import plain
 from jaxsched.search.results import _drawing as draw
 from jaxsched.search.results import _reports as reports
+from jaxsched.search.results._heat_map import draw_over_two
 from jaxsched.search.results._scored import ScoredTrials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
 
 Curve = tuple[np.ndarray, np.ndarray]  # steps, values
-Pairs = dict[int, list[Hashable]]  # trial -> its values of two settings
 
 
 def plot(result: ScoredTrials, names: tuple[str, ...], ax: Axes | None) -> Axes:
     """Learning curves, or the score against one setting, or over two; on ``ax`` or a new figure."""
     if len(names) > 2:
-        raise ValueError(f"plot(*names) must be given at most two settings, got {list(names)}.")
+        raise ValueError(
+            f"plot(*names) must be given at most two settings, got {describe(list(names))}."
+        )
     having = [set(result.having(name, "plot(*names)")) for name in names]
     trials = sorted(set.intersection(*having)) if names else list(range(len(result.trials)))
     if not trials:
@@ -37,7 +45,7 @@ def plot(result: ScoredTrials, names: tuple[str, ...], ax: Axes | None) -> Axes:
     elif len(names) == 1:
         _draw_against(picture, names[0])
     else:
-        _draw_over_two(picture, names)
+        draw_over_two(picture, names)
     if result.info.partial:
         ax.set_title(f"{ax.get_title()}{reports.partial(result)}".strip(), fontsize="medium")
     return ax
@@ -51,7 +59,7 @@ def _draw_curves(picture: draw.Picture) -> None:
 
     Up to eight trials are named beside their ends; of more, the best of each kind.
     """
-    result, ax, place = picture.result, picture.ax, picture.place
+    result, ax = picture.result, picture.ax
     curves, label = _validation_curves(result), f"validation {result.metric}"
     raw: list[Curve] = []
     if max(len(x) for x, _ in curves) < 2:
@@ -59,48 +67,49 @@ def _draw_curves(picture: draw.Picture) -> None:
         curves, label = _training_curves(result, window), "training loss"
         label += f" (mean of {window} updates)" if window > 1 else ""
         raw = _training_curves(result, 1)
-    everyone = picture.trials
+    named, looks = _curve_looks(picture)
+    ends = []
+    for i, (x, y) in enumerate(curves):
+        if not len(x):
+            continue
+        colour, _, dash = looks[i]
+        style = {"linewidth": 0.8, "alpha": 0.35, "zorder": 2}
+        if i in named:
+            best = i == picture.best
+            style = {"linewidth": 2.4 if best else 1.4, "alpha": 1.0, "zorder": 3}
+            name = "best: " * (best and len(curves) > 1) + _shown_name(result, i)
+            ends.append((float(x[-1]), float(y[-1]), name, colour))
+            if raw and len(named) < 3:  # the noise of more would hide their means
+                ax.plot(*raw[i], color=colour, linewidth=0.6, alpha=0.25, zorder=1)
+        ax.plot(x, y, color=colour, linestyle=dash, marker="." if len(x) == 1 else "", **style)
+        if (result.diverged[i] >= 0).any():
+            ax.plot(x[-1:], y[-1:], "x", color=colour, zorder=4)
+    _limit_to_curves(picture, curves, named, result.maximize and not raw)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlabel("step (optimizer updates)")
+    ax.set_ylabel(draw.text(label, 60))
+    draw.name_ends(ax, ends)
+
+
+def _curve_looks(picture: draw.Picture) -> tuple[list[int], dict[int, draw.Look]]:
+    """The trials whose curves are named, and the look of every trial.
+
+    A colour is a kind, or a trial where there are few of one kind. Of many trials of one kind only
+    the best has a colour: the others are there to show what it was chosen from.
+    """
+    everyone, place = picture.trials, picture.place
     groups = list(picture.kinds.values())
     winners = sorted((min(g, key=place.__getitem__) for g in groups), key=place.__getitem__)
     named = everyone if len(everyone) <= draw.MOST_NAMES else winners[: draw.MOST_NAMES]
     if len(groups) == 1 and named is everyone:
         groups = [[i] for i in everyone]
-    colours = draw.looks(len(groups), len(groups) == len(everyone) and _differ_in_order(picture))
-    looks = {i: look for group, look in zip(groups, colours, strict=True) for i in group}
-    alone = len(groups) == 1 and len(everyone) > 1
-    ends = []
-    for i, (x, y) in enumerate(curves):
-        if not len(x):
-            continue
-        stands_out, best = i in named, i == picture.best
-        colour = draw.GREY if alone and not stands_out else looks[i].colour
-        if raw and stands_out and len(named) < 3:
-            ax.plot(*raw[i], color=colour, linewidth=0.6, alpha=0.25, zorder=1)
-        ax.plot(
-            x,
-            y,
-            color=colour,
-            linestyle=looks[i].dash if stands_out else "-",
-            linewidth=(2.4 if best else 1.4) if stands_out else 0.8,
-            alpha=1.0 if stands_out else 0.35,
-            zorder=3 if stands_out else 2,
-            marker="." if len(x) == 1 else "",
-        )
-        if (result.diverged[i] >= 0).any():
-            ax.plot(x[-1:], y[-1:], "x", color=colour, zorder=4)
-        if stands_out:
-            name = "best: " * (best and len(curves) > 1) + _shown_name(result, i)
-            ends.append((float(x[-1]), float(y[-1]), name, colour))
-    # The axis is made for the named curves that are neither lost nor far off, if there are any.
-    given = {i: y for i, (_, y) in enumerate(curves) if len(y)}
-    none = {*picture.lost, *picture.beyond}
-    shown = [given[i] for i in named if i in given and i not in none]
-    shown = shown or [given[i] for i in named if i in given]
-    _limit_axis(ax, list(given.values()), shown, result.maximize and not raw)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.set_xlabel("step (optimizer updates)")
-    ax.set_ylabel(draw.text(label, 60))
-    draw.name_ends(ax, ends)
+    in_grey = len(groups) == 1 and len(everyone) > 1
+    ordered = len(groups) == len(everyone) and _differ_in_order(picture)
+    looks: dict[int, draw.Look] = {}
+    for group, look in zip(groups, draw.looks(len(groups), ordered), strict=True):
+        faint = look._replace(dash="-", colour=draw.GREY if in_grey else look.colour)
+        looks |= {i: look if i in named else faint for i in group}
+    return named, looks
 
 
 def _validation_curves(result: ScoredTrials) -> list[Curve]:
@@ -127,19 +136,28 @@ def _training_curves(result: ScoredTrials, window: int) -> list[Curve]:
     return curves
 
 
-def _limit_axis(
-    ax: Axes, curves: list[np.ndarray], shown: list[np.ndarray], maximize: bool
+def _limit_to_curves(
+    picture: draw.Picture, curves: list[Curve], named: list[int], maximize: bool
 ) -> None:
-    """A logarithmic axis if needed, with room for the shown curves and little for the others."""
+    """A logarithmic axis if needed, with room for the named curves and little for the others.
+
+    The axis is made for those that are neither lost nor far off, if there are any: one run that has
+    exploded would make all others one line at the bottom.
+    """
+    ax = picture.ax
+    given = {i: y for i, (_, y) in enumerate(curves) if len(y)}
+    drawn = [i for i in named if i in given]
+    shown = [i for i in drawn if i not in picture.lost and i not in picture.beyond] or drawn
     if not shown:
         return
-    every, ours = np.concatenate(curves), np.concatenate(shown)
+    every = np.concatenate(list(given.values()))
+    ours = np.concatenate([given[i] for i in shown])
     if draw.wide(ours) and not maximize:
         ax.set_yscale("log")
         low = max(every[every > 0].min(), ours.min() / 2)
         ax.set_ylim(low / 1.15, min(every.max(), ours.max() * 2) * 1.15)
         return
-    span = max(np.ptp(ours), 1e-3 * np.abs(ours).max(), 1e-12)
+    span = draw.span(ours)
     low, high = (max(every.min(), ours.min() - span / 2), min(every.max(), ours.max() + span / 2))
     ax.set_ylim(low - 0.05 * span, high + 0.05 * span)
 
@@ -201,7 +219,7 @@ def _draw_against(picture: draw.Picture, name: str) -> None:
     ax.set_xlabel(draw.text(name))
     ax.set_ylabel(draw.text(f"validation {result.metric}"))
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_ylim(*ax.get_ylim())
+    ax.set_ylim(*ax.get_ylim())  # from here on nothing moves them
     draw.name_ends(ax, ends)
 
 
@@ -265,7 +283,7 @@ def _limit_to_scores(picture: draw.Picture) -> None:
         return
     scores, error = picture.mean[trials], np.nan_to_num(picture.error[trials])
     log, _ = draw.score_axis(scores, picture.result.maximize)
-    span = max(np.ptp(scores), 1e-3 * np.abs(scores).max(), 1e-12)
+    span = draw.span(scores)
     bar = np.fmin(error, 2 * span)
     if log:
         picture.ax.set_yscale("log")
@@ -288,102 +306,10 @@ def _coloured_groups(picture: draw.Picture, others: list[str]) -> tuple[dict[str
     if len(set(shown)) < len(shown):  # 0.10001 and 0.10002
         shown = list(map(plain, scale.values))
     groups = {
+        # Trials without this setting have a group of their own, beside those of its values.
         f"no {second}" if value is None else f"{second}={text}": [
             i for i in picture.trials if values[i] == value
         ]
         for value, text in zip(scale.values, shown, strict=True)
     }
     return groups, scale.ordered
-
-
-# ------------------------------------------------------------------------------- over two settings
-
-
-def _draw_over_two(picture: draw.Picture, names: tuple[str, ...]) -> None:
-    """The best score of each pair of settings, as numbers on colours; of draws, as points."""
-    result, ax = picture.result, picture.ax
-    pairs = {i: [picture.setting(i, name) for name in names] for i in picture.trials}
-    scales = [draw.Scale(column) for column in zip(*pairs.values(), strict=True)]
-    scores = picture.mean[picture.trials]
-    colours = None
-    if np.isfinite(scores).any():
-        low, high, worse = draw.colour_range(scores, result.maximize)
-        colours = _colour_map(low, high, result.maximize)
-    across, up = (len(scale.values) for scale in scales)
-    paint = _draw_points if across * up > max(4 * len(picture.trials), 12) else _draw_cells
-    paint(picture, pairs, scales, colours)
-    ax.set_xlabel(draw.text(names[0]))
-    ax.set_ylabel(draw.text(names[1]))
-    if colours is not None:
-        end = ("min" if result.maximize else "max") if worse else "neither"
-        label = draw.text(f"validation {result.metric}")
-        ax.figure.colorbar(colours, ax=ax, label=label, extend=end)
-
-
-def _colour_map(low: float, high: float, maximize: bool) -> ScalarMappable:
-    """The map from scores to colours, logarithmic where they span a factor of ten."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LogNorm, Normalize
-
-    norm = LogNorm(low, high) if low > 0 and high > 10 * low else Normalize(low, high)
-    return ScalarMappable(norm, "viridis" if maximize else "viridis_r")  # the best is the brightest
-
-
-def _draw_cells(
-    picture: draw.Picture, pairs: Pairs, scales: list[draw.Scale], colours: Any
-) -> None:
-    """The best trial of each pair of settings as a coloured cell, with its score."""
-    from matplotlib.patches import Rectangle
-
-    ax, mean = picture.ax, picture.mean
-    best_in: dict[tuple[int, ...], int] = {}
-    for i in sorted(pairs, key=picture.place.__getitem__):
-        cell = tuple(s.place(v) for s, v in zip(scales, pairs[i], strict=True))
-        best_in.setdefault(cell, i)
-    across, up = (len(scale.values) for scale in scales)
-    points = ax.get_window_extent().width * 72 / ax.figure.dpi
-    size = max(4.0, min(10.0, 0.2 * points / across))  # five digits to a cell
-
-    def frame(x: float, y: float, side: float, **look: Any) -> None:
-        ax.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, **look))
-
-    for (x, y), i in best_in.items():
-        if i in picture.lost:
-            frame(x, y, 1, facecolor="0.93", edgecolor="0.65", hatch="///", linewidth=0)
-            number, ink = "\N{MULTIPLICATION SIGN}", "0.25"
-        else:
-            colour = colours.to_rgba(mean[i])
-            frame(x, y, 1, facecolor=colour, edgecolor="white", linewidth=1)
-            kind = draw.text(picture.result.trials[i].kind, 12)
-            number = f"{mean[i]:.3g}" + f"\n{kind}" * (len(picture.kinds) > 1)
-            # By its luma (Rec. 601), so that the text can be read on every colour of the map.
-            ink = "black" if np.dot(colour[:3], (0.299, 0.587, 0.114)) > 0.5 else "white"
-        if across * up <= 150:
-            ax.text(x, y, number, ha="center", va="center", color=ink, fontsize=size)
-        if i == picture.best:
-            frame(x, y, 0.94, fill=False, edgecolor=draw.COLOURS[1], zorder=3, linewidth=3)
-    picture.explain_lost([i for i in best_in.values() if i in picture.lost])
-    ax.set_xlim(-0.5, across - 0.5)
-    ax.set_ylim(-0.5, up - 0.5)
-    for axis, scale in zip((ax.xaxis, ax.yaxis), scales, strict=True):
-        shown = [f"{v:.3g}" if reports.is_number(v) else label(v) for v in scale.values]
-        draw.set_marks(axis, [draw.text(text, 16) for text in shown], scale.ordered)
-        axis.set_tick_params(length=0)
-
-
-def _draw_points(
-    picture: draw.Picture, pairs: Pairs, scales: list[draw.Scale], colours: Any
-) -> None:
-    """Draws of two settings as points, coloured by their scores; crosses for those without one."""
-    ax, lost = picture.ax, picture.lost
-    at = {i: [s.at(v) for s, v in zip(scales, pair, strict=True)] for i, pair in pairs.items()}
-    scales[0].draw(ax.xaxis, ax.set_xscale)
-    scales[1].draw(ax.yaxis, ax.set_yscale)
-    scored = [i for i in pairs if i not in lost]
-    if scored:
-        x, y = zip(*(at[i] for i in scored), strict=True)
-        shades = colours.to_rgba(picture.mean[scored])
-        ax.scatter(x, y, s=70, c=shades, edgecolors="0.3", linewidths=0.6, zorder=3)
-    ax.plot([at[i][0] for i in lost], [at[i][1] for i in lost], "x", color="black", zorder=2)
-    picture.mark_best(at.__getitem__)
-    picture.explain_lost(lost)
