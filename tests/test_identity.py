@@ -296,7 +296,7 @@ def test_shards_of_another_sweep_are_refused_by_what_differs(tmp_path, arguments
     other = sweep(**{"task": shared(Line), "shard": (1, 2), **arguments})
     other.save(tmp_path / "other.npz")
     with pytest.raises(
-        ValueError, match=f"got 2 different ones. They differ in .*{words}"
+        ValueError, match=f"got another one in part 1. They differ in .*{words}"
     ) as found:
         search.merge([first, tmp_path / "other.npz"])
     assert not re.search("[0-9a-f]{9}", str(found.value)), "a part of a digest says as much"

@@ -125,7 +125,7 @@ def test_merge_refuses_what_does_not_belong_together():
     with pytest.raises(ValueError, match=r"got the shards \[1, 1\]"):
         merge([parts[1], parts[1]])
     other = sweep(TASK, TRIALS, steps=11, shard=(1, 2))
-    with pytest.raises(ValueError, match="shards of one sweep, got 2"):
+    with pytest.raises(ValueError, match="shards of one sweep, got another one in part 1"):
         merge([parts[0], other])
     with pytest.raises(ValueError, match=r"results of `sweep\(shard=...\)`.*places \[1\]"):
         merge([parts[0], sweep(TASK, TRIALS, steps=10)])

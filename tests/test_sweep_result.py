@@ -287,8 +287,10 @@ def test_save_and_load(swept, tmp_path):
         for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
             assert np.array_equal(x, y, equal_nan=isinstance(x, np.ndarray))
     assert back.best().schedule == swept.best().schedule
-    with pytest.raises(FileNotFoundError, match=r"s\.npz"):
-        load(tmp_path / "s.npz")
+    for call, name in ((load, "load(file=...)"), (lambda x: search.merge([x]), "merge(parts=...)")):
+        words = re.escape(f"{name} must be a saved result, got no file: ") + r".*s\.npz"
+        with pytest.raises(FileNotFoundError, match=words):
+            call(tmp_path / "s.npz")
     (tmp_path / "t.csv").write_text("peak,loss\n0.1,2\n")
     np.savez(tmp_path / "t.npz", peak=[0.1])
     _files.write(tmp_path / "records.npz", [], {"peak": np.ones(3)})
@@ -332,7 +334,7 @@ def test_what_is_not_a_path_is_named(swept, file):
     for name, call in calls.items():
         with pytest.raises(TypeError, match=rf"^{name}\(file=...\) must be a path, got "):
             call(file)
-    with pytest.raises(TypeError, match=r"^load\(file=...\) must be a path, got"):
+    with pytest.raises(TypeError, match=r"^merge\(parts=...\) must be a path, got"):
         search.merge([file])
 
 

@@ -1,6 +1,9 @@
-"""A sweep in several processes without communication, and their results as one.
+"""The results of a sweep's shards as one result.
 
-Trials are independent, so each process has its own checkpoint, and may fail by itself.
+The processes of ``sweep(shard=...)`` do not communicate. If they share a checkpoint, the same call
+without ``shard`` takes all runs from there, and there is nothing to merge. Without one, all that is
+left of a process is the result that it has saved. A result holds curves, but no states, and not the
+digests by which a store knows a run. So curves are joined here, trial by trial.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from jaxsched._types import FilePath
 from jaxsched._words import known_arguments
 from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
-from jaxsched.search.store._fields import difference, identifying
+from jaxsched.search.results._saved import load
+from jaxsched.search.store._fields import difference
 
 
 @known_arguments
@@ -42,35 +46,42 @@ def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
     2
     """
     expected = "a list of results or of files, one of each shard"
-    given = checked_items("merge(parts=...)", parts, expected)
-    results = [p if isinstance(p, SweepResult) else SweepResult.load(p) for p in given]
-    places = [trial for shard in _checked_shards(results) for trial in shard.trials]
-    first, order = results[0], np.argsort(places)
-    evaluated = np.unique(np.concatenate([r.evaluated for r in results]))
-
-    def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
-        return _read_only(np.concatenate([*parts])[order])
-
-    # Shards end at other steps and are evaluated at others. As in one sweep, a trial has NaN there.
-    def curves(group: str, steps: np.ndarray) -> dict[str, np.ndarray]:
-        gathered: dict[str, list[np.ndarray]] = {name: [] for name in getattr(first, group)}
-        for name, parts in gathered.items():
-            for r in results:
-                values = getattr(r, group)[name]
-                own = r.evaluated if group == "validation" else steps[: values.shape[-1]]
-                wide = np.full((*values.shape[:-1], len(steps)), np.nan, np.float32)
-                wide[..., np.searchsorted(steps, own)] = values
-                parts.append(wide)
-        return {name: joined(parts) for name, parts in gathered.items()}
-
+    results = [
+        part if isinstance(part, SweepResult) else SweepResult(**load(part, "merge(parts=...)"))
+        for part in checked_items("merge(parts=...)", parts, expected)
+    ]
+    shards = _checked_shards(results)
+    # The parts are put side by side, and then sorted by their places in the whole sweep: of two
+    # shards with the trials 0, 2, 4 and 1, 3 the order is [0, 3, 1, 4, 2].
+    order = np.argsort([place for shard in shards for place in shard.trials])
     trials = [trial for r in results for trial in r.trials]
+
+    def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:
+        return _read_only(np.concatenate([*arrays])[order])
+
+    def joined_curves(group: str, steps: np.ndarray) -> dict[str, np.ndarray]:
+        """``train`` or ``validation``, over the steps at which any shard has numbers.
+
+        Shards end at other steps, and are evaluated at others. As in one sweep, a trial has NaN
+        where only others were measured.
+        """
+        wide: dict[str, list[np.ndarray]] = {name: [] for name in getattr(results[0], group)}
+        for r in results:
+            own = r.evaluated if group == "validation" else np.arange(r.horizons.max())
+            for name, curves in getattr(r, group).items():
+                wide[name].append(np.full((*curves.shape[:-1], len(steps)), np.nan, np.float32))
+                wide[name][-1][..., np.searchsorted(steps, own)] = curves
+        return {name: joined(curves) for name, curves in wide.items()}
+
+    evaluated = _read_only(np.unique(np.concatenate([r.evaluated for r in results])))
+    horizons = joined(r.horizons for r in results)
     return dataclasses.replace(
-        first,
+        results[0],
         trials=tuple(trials[i] for i in order),
-        horizons=joined(r.horizons for r in results),
-        train=curves("train", np.arange(max(int(r.horizons.max()) for r in results))),
-        validation=curves("validation", evaluated),
-        evaluated=_read_only(evaluated),
+        horizons=horizons,
+        train=joined_curves("train", np.arange(horizons.max())),
+        validation=joined_curves("validation", evaluated),
+        evaluated=evaluated,
         diverged=joined(r.diverged for r in results),
         stopped=joined(r.stopped for r in results),
         steps_asked=sum(r.steps_asked for r in results),
@@ -81,7 +92,7 @@ def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
 
 def _joined_info(infos: list[RunInfo]) -> RunInfo:
     """How the shards were run, side by side."""
-    names = {name: None for info in infos for name in info.saved}
+    reasons = dict.fromkeys(reason for info in infos for reason in info.saved)
     return dataclasses.replace(
         infos[0],
         devices=sum(info.devices for info in infos),
@@ -90,7 +101,7 @@ def _joined_info(infos: list[RunInfo]) -> RunInfo:
         machines=sorted({machine for info in infos for machine in info.machines}),
         stored=sum(info.stored for info in infos),
         partial=any(info.partial for info in infos),
-        saved={n: sum(info.saved.get(n, 0) for info in infos) for n in names},
+        saved={why: sum(info.saved.get(why, 0) for info in infos) for why in reasons},
         traces={},
         shard=None,
         shards=len(infos),
@@ -110,18 +121,21 @@ def _checked_shards(results: list[SweepResult]) -> list[Shard]:
         raise ValueError(
             f"merge(parts=...) must be each of the {count} shards once, got the shards {numbers}."
         )
-    places = [trial for s in shards for trial in s.trials]
-    complete = sorted(places) == list(range(len(places)))
-    if not complete or [len(s.trials) for s in shards] != [len(r.trials) for r in results]:
+    # No file of ours comes to this: a forged one would be joined with rows at the wrong trials.
+    places = [place for s in shards for place in s.trials]
+    sizes = [len(r.trials) for r in results]
+    if sorted(places) != list(range(len(places))) or sizes != [len(s.trials) for s in shards]:
         raise ValueError(
             f"merge(parts=...) must have each trial once, got {shorten(str(places))} in parts of "
-            f"{shorten(str([len(r.trials) for r in results]))}."
+            f"{shorten(str(sizes))}."
         )
     return shards
 
 
 def _check_one_sweep(results: list[SweepResult], shards: list[Shard]) -> None:
     """Raises, with the differences, unless the same was trained and measured in all parts."""
+    # A shard tells what identifies the whole sweep. The rest is told by the results themselves,
+    # which someone may have changed since, by `dataclasses.replace` say.
     sweeps = [
         {
             **s.sweep,
@@ -133,13 +147,13 @@ def _check_one_sweep(results: list[SweepResult], shards: list[Shard]) -> None:
         for s, r in zip(shards, results, strict=True)
     ]
     for number, other in enumerate(sweeps):
-        if other == sweeps[0]:  # quickly: each names all trials of the whole sweep
-            continue
-        if differ := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
-            count = len({str(sorted(identifying(one).items())) for one in sweeps})
+        # Mostly they are equal, which is soon seen; each has a field for every trial of the sweep.
+        if other != sweeps[0] and (
+            differ := difference(sweeps[0], other, ("in part 0", f"in part {number}"))
+        ):
             raise ValueError(
-                f"merge(parts=...) must be shards of one sweep, got {count} different ones. They "
-                f"differ in {differ}."
+                f"merge(parts=...) must be shards of one sweep, got another one in part {number}. "
+                f"They differ in {differ}."
             )
 
 

@@ -1,4 +1,11 @@
-"""Results as files, and back: a result that is right, or one kind of error, whatever the bytes."""
+"""Results as files, and back: a result that is right, or one kind of error, whatever the bytes.
+
+Three things stand between the bytes and a result. ``_files`` compares digests, which finds damage.
+``typed`` compares the JSON with the annotations of ``_Meta``, so that no code below asks for the
+type of a value that it reads. ``_check_arrays`` compares what belongs together, since a file may
+also have been written by a program that is not ours. What passes is used without further questions,
+by tables and pictures that would fail late and oddly.
+"""
 
 from __future__ import annotations
 
@@ -39,48 +46,48 @@ FORMAT = 3
 def save(result: ScoredTrials, file: FilePath) -> None:
     """One npz with digests: the arrays, and JSON for the rest. Schedules of code become tables."""
     path = checked_path("save(file=...)", file)
-    curves = {"train": result.train, "validation": result.validation}
+    lengths = (result.horizons * result.info.updates_per_step).tolist()
+    trials = zip(result.trials, lengths, strict=True)
     meta = {
         "jaxsched sweep": FORMAT,
-        "trials": [
-            {
-                "name": trial.name,
-                "kind": trial.kind,
-                "settings": {k: plain_setting(v) for k, v in trial.settings.items()},
-                "schedules": {
-                    name: _schedule_data(
-                        schedule, int(result.horizons[i]) * result.info.updates_per_step
-                    )
-                    for name, schedule in trial.schedules.items()
-                },
-            }
-            for i, trial in enumerate(result.trials)
-        ],
+        "trials": [_trial_data(trial, updates) for trial, updates in trials],
         **{name: getattr(result, name) for name in _VALUES},
         "info": dataclasses.asdict(result.info),
     }
     arrays = {name: getattr(result, name) for name in _ARRAYS}
-    arrays |= {f"{group}/{name}": x for group in curves for name, x in curves[group].items()}
+    for group in _CURVES:
+        arrays |= {f"{group}/{name}": x for name, x in getattr(result, group).items()}
     write(path, meta, arrays)
 
 
-def load(file: FilePath) -> dict[str, Any]:
+def _trial_data(trial: Trial, updates: int) -> dict[str, Any]:
+    """A trial as JSON that ``_Trial`` describes; ``updates``: how many it makes."""
+    return {
+        "name": trial.name,
+        "kind": trial.kind,
+        "settings": {name: plain_setting(value) for name, value in trial.settings.items()},
+        "schedules": {name: _schedule_data(s, updates) for name, s in trial.schedules.items()},
+    }
+
+
+def load(file: FilePath, where: str = "load(file=...)") -> dict[str, Any]:
     """The fields of the result in a file of ``save``; see ``SweepResult.load``."""
-    path = checked_path("load(file=...)", file)
-    expected = "load(file=...) must be a saved result, got"
+    path = checked_path(where, file)
+    expected = f"{where} must be a saved result, got"
     try:
         with opened(path) as raw:
             stored = members(raw) if raw.read(2) == b"PK" else {}  # else no zip archive
+        # Other people's npz have no index. They are whole, so they are not called damaged.
         meta, arrays = unpacked(stored) if "index" in stored else (None, {})
         version = meta.pop("jaxsched sweep", None) if isinstance(meta, dict) else None
         fields = _result_fields(meta, arrays) if version == FORMAT else None
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, f"{expected} no file", f"{path}") from None
     except UnknownType as error:
         raise ValueError(f"{expected} {path}, which this process cannot read: {error}") from None
     except (OSError, TooLarge) as error:
         raise ValueError(f"{expected} {path}: {error}") from None
-    except Exception as error:  # bytes can be wrong in many ways
+    except Exception as error:  # bytes can be wrong in many ways: of JSON, of NumPy, of schedules
         what = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{expected} a damaged one: {path}: {what}") from None
     if version is None:
@@ -92,6 +99,7 @@ def load(file: FilePath) -> dict[str, Any]:
 
 _VALUES = ("metric", "maximize", "seeds", "steps_asked", "steps_trained")
 _ARRAYS = ("horizons", "evaluated", "diverged", "stopped")
+_CURVES = ("train", "validation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,12 +136,11 @@ def _result_fields(data: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         "seeds": checked_seeds("seeds", meta.seeds),
         "info": typed(RunInfo, meta.info, "info"),
         **{name: arrays[name] for name in _ARRAYS},
-        "train": {},
-        "validation": {},
+        **{group: {} for group in _CURVES},
     }
     for name, array in arrays.items():
-        group, _, metric = name.partition("/")
-        if group in ("train", "validation"):
+        group, _, metric = name.partition("/")  # a metric's own name may hold another slash
+        if group in _CURVES:
             fields[group][metric] = array
     _check_arrays(fields, arrays)
     return fields
@@ -148,28 +155,30 @@ def _check_arrays(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None
     longest = int(horizons.max(initial=0)) if horizons.dtype == np.int64 else 0
     wanted: dict[str, Expected] = dict.fromkeys(("horizons", "stopped"), (np.int64, runs[:1]))
     wanted |= {"diverged": (np.int64, runs), "evaluated": (np.int64, (evaluated.size,))}
-    wanted |= {f"train/{name}": (np.float32, (*runs, longest)) for name in fields["train"]}
-    wanted |= {
-        f"validation/{name}": (np.float32, (*runs, evaluated.size)) for name in fields["validation"]
-    }
+    for group, length in zip(_CURVES, (longest, evaluated.size), strict=True):
+        wanted |= {f"{group}/{name}": (np.float32, (*runs, length)) for name in fields[group]}
     check_arrays(arrays, wanted)
-    problems = {
-        "there must be at least one run": 0 in runs,
-        "evaluated must increase from 1 up": np.any(np.diff(evaluated, prepend=0) < 1),
-        "all horizons must be evaluated": not np.isin(horizons, evaluated).all(),
-        "the updates must have a loss": "loss" not in fields["train"],
+
+    def in_steps(name: str) -> bool:
+        return bool(np.all((arrays[name] >= -1) & (arrays[name] <= longest)))
+
+    # What is read by position must have one: a final score is the one at the horizon, say.
+    conditions = {
+        "there must be at least one run": 0 not in runs,
+        "evaluated must increase from 1 up": np.all(np.diff(evaluated, prepend=0) >= 1),
+        "all horizons must be evaluated": np.isin(horizons, evaluated).all(),
+        "the updates must have a loss": "loss" in fields["train"],
         f"{fields['metric']!r} must be a validation metric": fields["metric"]
-        not in fields["validation"],
-        **{
-            f"{name} must be -1 or a step": np.any((arrays[name] < -1) | (arrays[name] > longest))
-            for name in ("diverged", "stopped")
-        },
+        in fields["validation"],
+        "diverged must be -1 or a step": in_steps("diverged"),
+        "stopped must be -1 or a step": in_steps("stopped"),
     }
-    if any(problems.values()):
-        raise Damaged(next(text for text, is_so in problems.items() if is_so))
+    if broken := [text for text, holds in conditions.items() if not holds]:
+        raise Damaged(broken[0])
 
 
 def _decoded_trial(data: _Trial, where: str) -> Trial:
+    """The trial of ``_trial_data``, without the recipe that made it."""
     schedules = {
         name: _decoded_schedule(schedule, f"{where}, schedule of {shorten(repr(name))}")
         for name, schedule in data.schedules.items()
@@ -182,6 +191,7 @@ def _decoded_trial(data: _Trial, where: str) -> Trial:
 
 
 def _decoded_schedule(data: dict[str, Any], where: str) -> Followed:
+    """One schedule or controller: ``from_dict`` also knows other classes, and populations."""
     decoded = from_dict(data)
     if not isinstance(decoded, Followed) or _axes.size(decoded) is not None:
         raise Damaged(f"{where} must be one schedule or controller, got {shorten(repr(decoded))}")
@@ -189,6 +199,7 @@ def _decoded_schedule(data: dict[str, Any], where: str) -> Followed:
 
 
 def _decoded_setting(value: object, where: str) -> object:
+    """The only setting that JSON has no word for, and that tables compute with, is a share."""
     if isinstance(value, list):
         return [_decoded_setting(one, where) for one in value]
     if not isinstance(value, dict):
@@ -203,10 +214,12 @@ def _schedule_data(followed: Followed, steps: int) -> dict[str, Any]:
     try:
         return to_dict(followed)
     except TypeError:
+        # Files hold data, never code. The table ends with the run, and holds its last value.
         return to_dict(_tabulated(followed, steps))
 
 
 def _tabulated(followed: Followed, steps: int) -> Followed:
+    """The values of a schedule; of a controller those of its base, since it decides by itself."""
     if isinstance(followed, AbstractController):
         changed: Any = followed
         return cast(Followed, dataclasses.replace(changed, base=_tabulated(changed.base, steps)))
