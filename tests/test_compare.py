@@ -174,7 +174,7 @@ def test_what_is_no_result_or_best_is_named():
         ((result, 3), r"final_score\(best=...\) .* `result.best\(\)`, got 3"),
         ((result, result.trials[0]), r"final_score\(best=...\) must be .*\(Trial\)"),
         ((final,), r"final_score\(result=...\) .* Give `.result` of it"),
-        ((3,), r"final_score\(result=...\) must be the result of a sweep, got 3 \(int\)"),
+        ((3,), r"final_score\(result=...\) must be the result of a sweep, got 3"),
     ]:
         with pytest.raises(TypeError, match=words):
             search.final_score(Line(), *arguments)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jaxsched._bounds import checked_kind
 from jaxsched._checks import checked_number
-from jaxsched._text import printable, shorten
+from jaxsched._text import describe, printable, shorten
 from jaxsched._types import PyTree
 from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import labelled
@@ -28,7 +28,6 @@ from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._compare import ByName, compare, named
 from jaxsched.search.results._ranking import Difference, paired, scored
-from jaxsched.search.results._reports import number
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._scored import Best
 from jaxsched.search.results._text_table import TextTable
@@ -97,23 +96,34 @@ def final_score(
     _check_result(result, "final_score")
     best = result.best() if best is None else best
     given: Any = found_task(task, "final_score")
-    pooled = _check_final(given, result, best)
-    request = _request(result, best, devices)
+    _check_final(given, result, best)
+    # A sweep of one trial: the same plan, ledger and loop as in `sweep`, without a store.
+    pooled, request = _is_pooled(result), _request(result, best, devices)
     trained = given.everything() if pooled else given
     plan = make_plan(trained, (best.trial,), request, owner=given)
     # Pooled it is trained on other data than in the sweep, so the folds of that are traced again.
     _check_task(given, result, None if pooled else plan.folds, best)
+    # Only now is `test` traced: no sweep has a program that knows the test data.
     plan = dataclasses.replace(plan, folds=(plan.folds[0].with_test("final_score"),))
     backend = backend_for(plan, request.devices, width=1)
     if request.is_distributed:
+        # Processes that do different things would wait for each other for ever.
         test = {"test": plan.folds[0].digests["test"]}
         backend.agree(Identity(plan, request).shared | labelled(backend.settings | test))
     ledger = Ledger(plan, keep_final_states=True)
     run_plan(ledger, backend.engine(ledger).run)
     metrics, states = _tested(ledger, backend)
-    what = {name: result.info[name] for name in ("evaluate_every", "monitor", "identity")}
-    what |= {"everything": pooled, "seconds": time.monotonic() - started}
-    curves = assemble(ledger, **what, **backend.described(ledger))
+    # With the identity of the sweep, this result may be given to `final_score` again, or to another
+    # process; `everything` tells that one that it was trained on the validation data, too.
+    curves = assemble(
+        ledger,
+        evaluate_every=result.info.evaluate_every,
+        monitor=result.info.monitor,
+        identity=result.info.identity,
+        everything=pooled,
+        seconds=time.monotonic() - started,
+        **backend.described(ledger),
+    )
     return FinalScore(best, metrics, states, curves)
 
 
@@ -225,13 +235,21 @@ def _check_result(result: object, where: str) -> None:
     if not isinstance(result, SweepResult):
         repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
         raise TypeError(
-            f"{where}(result=...) must be the result of a sweep, "
-            f"got {shorten(repr(result))} ({type(result).__name__}).{repair}"
+            f"{where}(result=...) must be the result of a sweep, got {describe(result)}.{repair}"
         )
 
 
-def _check_final(task: Any, result: SweepResult, given: object) -> bool:
-    """Raises if a trial cannot be scored; returns whether it is trained on validation data too."""
+def _is_pooled(result: SweepResult) -> bool:
+    """Whether winners are trained on the validation data, too.
+
+    A cross-validation has scored models that were each trained without one part. Now that the
+    choice is made, no part has to be kept back, and more data make a better model.
+    """
+    return result.folds > 1 or result.info.everything
+
+
+def _check_final(task: Any, result: SweepResult, given: object) -> None:
+    """Raises if a trial cannot be scored."""
     expected = "a trial of the result with its score, such as `result.best()`"
     best: Best = checked_kind("final_score(best=...)", given, Best, expected)
     names = [trial.name for trial in result.trials]
@@ -242,13 +260,17 @@ def _check_final(task: Any, result: SweepResult, given: object) -> bool:
             f"the trial {best.index} of another one, {shorten(best.name)}."
         )
     check_single("final_score(best=...)", best.trial)
-    pooled = result.folds > 1 or result.info.everything
+    pooled = _is_pooled(result)
     for method in ("test", *(["everything"] if pooled else [])):
         if getattr(task, method, None) is None:
-            raise TypeError(f"final_score(task=...) must have a method `{method}`, got {task!r}.")
+            raise TypeError(
+                f"final_score(task=...) must have a method `{method}`, got {describe(task)}."
+            )
     if pooled and controllers(best.trial):
         rates = "result.train[name][trial, fold, seed]"
-        if (updates := result.info.updates_per_step) > 1:  # one follows the other
+        if (updates := result.info.updates_per_step) > 1:
+            # A step has a rate for each of its updates, in curves of their own: `name`, `name[1]`,
+            # ... Column by column they are in the order of the updates, which a table counts.
             rows = f"[name, *(f'{{name}}[{{i}}]' for i in range(1, {updates}))]"
             rates = f"np.ravel([result.train[n][trial, fold, seed] for n in {rows}], 'F')"
         raise ValueError(
@@ -256,27 +278,27 @@ def _check_final(task: Any, result: SweepResult, given: object) -> bool:
             f"{shorten(best.name)}: a controller watches validation data, and none would be left. "
             f"Take the rates that it applied, `js.Table({rates})`."
         )
-    return pooled
 
 
 def _shown_score(values: np.ndarray) -> str:
     """The mean over the seeds with its standard error."""
     score = scored(values[None], [0])
-    return number(float(score.mean[0]), float(score.error[0]))
+    return reports.number(float(score.mean[0]), float(score.error[0]))
 
 
 def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
     """The request that trains the winner as in the sweep."""
-    watched: dict[str, Any] = {}
-    if controllers(best.trial):
-        watched = {"evaluate_every": result.info.evaluate_every, "monitor": result.info.monitor}
+    # A controller needs its reports. Without one nothing is evaluated on the way: that would take
+    # time and decide nothing.
+    watched = bool(controllers(best.trial))
     return Request(
         steps=int(result.horizons[best.index]),
         seeds=result.seeds,
         metric=result.metric,
         maximize=result.maximize,
         devices=devices,
-        **watched,
+        evaluate_every=result.info.evaluate_every if watched else None,
+        monitor=result.info.monitor if watched else "loss",
     )
 
 
@@ -297,18 +319,20 @@ def _check_task(
 ) -> None:
     """Raises if the result is of another task, where it can tell; ``folds`` if already traced."""
     expected = result.info.identity
-    if expected is None:  # of an earlier version
+    if expected is None:  # made by hand
         return
-    count = int(expected["folds"])
-    longest = int(expected["steps"])
-    if folds is None or count > 1:
+    count, longest = int(expected["folds"]), int(expected["steps"])
+    if folds is None:
+        # By the names of this trial. All trials of a sweep schedule the same hyperparameters.
         names = tuple(sorted(best.trial.schedules))
         folds = trace_folds(task, count if count > 1 else None, names, longest)
     fields = task_fields(folds, result.seeds, longest, all_batches=False)
+    # The settings of JAX and the platform may differ: a score on another machine is a score. Only
+    # the task must be the same.
     of_task = {name for name in fields if name.startswith("task")} | {"folds"}
-    versions = ("jaxsched", "jax")
-    if any(expected.get(name) != fields[name] for name in versions):
-        of_task -= {f"task's {method}" for method in METHODS}  # another version gives other traces
+    if any(expected.get(name) != fields[name] for name in ("jaxsched", "jax")):
+        # Another version traces the same code to other programs. Arrays and batches still tell.
+        of_task -= {f"task's {method}" for method in METHODS}
     if any(expected.get(name) != fields[name] for name in of_task):
         differ = difference(expected, {**expected, **fields}, ("in the sweep", "here"))
         raise ValueError(

@@ -22,12 +22,20 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
     asked = int(horizons.sum()) * len(plan.runs)
     # Every update that was asked for is trained, halted or lost, or it is another trial's as well.
     saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
-    if ledger.partial:  # of the trials that no rule has stopped
+    if ledger.partial:
+        # A ledger knows what was never begun, not why. What trials lack that no rule has stopped is
+        # due to Ctrl-C, the rest to early stopping.
         _, unfinished, _ = _count_steps(ledger, set(np.flatnonzero(ledger.stopped < 0).tolist()))
         saved |= {"stopped": halted - unfinished, "unfinished": unfinished}
-    info: dict[str, Any] = {"evaluate_every": plan.every, "monitor": plan.monitor, **how}
-    info |= {"updates_per_step": plan.table.updates, "saved": saved}
-    info |= {"stored": ledger.stored, "partial": ledger.partial}
+    info = {
+        "evaluate_every": plan.every,
+        "monitor": plan.monitor,
+        "updates_per_step": plan.table.updates,
+        "saved": saved,
+        "stored": ledger.stored,
+        "partial": ledger.partial,
+        **how,
+    }
     train, validation, evaluated, diverged = _curves_of_trials(ledger)
     for curve in (*train.values(), *validation.values()):
         curve.setflags(write=False)
@@ -107,11 +115,15 @@ Curves = dict[str, np.ndarray]
 def _curves_of_trials(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.ndarray]:
     """``train``, ``validation``, ``evaluated`` and ``diverged`` of a result.
 
-    A trial's curve is joined of the stages on its path, each trained once for several trials.
+    A trial's curve is joined of the stages on its path, each trained once for several trials. So
+    the loop is over the finished runs, and each is written into the rows of all its trials. To go
+    along the path of each trial would read a shared trunk once for every trial that shares it, and
+    with controllers the tree does not tell a trial's path: that is known by the keys alone.
     """
     plan, stopped = ledger.plan, ledger.stopped
     shape = (len(plan.trials), len(plan.folds), len(plan.seeds))
-    # Stages of the same updates share a list.
+    # Stages of the same updates share a list (``Plan.evaluations``), so the places of its steps are
+    # found once for each list, and not for each of as many stages as there are trials.
     lists = {id(steps): steps for steps in map(plan.evaluations, plan.stages)}
     evaluated = np.array(sorted(set[int]().union(*lists.values())), np.int64)
     places = {which: np.searchsorted(evaluated, steps) for which, steps in lists.items()}
@@ -123,17 +135,19 @@ def _curves_of_trials(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.nd
     diverged = np.full(shape, -1, np.int64)
     for key, curves in ledger.finished.items():
         stage = plan.stages[key.stage]
-        rows, where = _rows_of(key.trials), (slice(None), key.fold, key.seed)
-        # Two indices: the first makes a view, so that the second, by lists, writes into the whole.
+        run = (_rows_of(key.trials), key.fold, key.seed)
         for name, curve in curves.train.items():
             span = slice(stage.start, stage.start + len(curve))
-            train[name][where][rows, span] = curve
+            train[name][*run, span] = curve
         at = places[id(plan.evaluations(stage))]
         for name, curve in curves.validation.items():
-            validation[name][where][rows, at[: len(curve)]] = curve
+            validation[name][*run, at[: len(curve)]] = curve
         if curves.diverged >= 0:
-            diverged[where][rows] = curves.diverged
-    for trial in np.flatnonzero(stopped >= 0):  # a shared stage may go on beyond a trial's stop
+            diverged[run] = curves.diverged
+    # A shared stage may go on beyond a trial's stop, for another trial. What the other one has seen
+    # there would look like this trial's: its curves end where it was given up, and a divergence
+    # after that is not its own.
+    for trial in np.flatnonzero(stopped >= 0):
         for curve in train.values():
             curve[trial, ..., stopped[trial] :] = np.nan
         for curve in validation.values():
@@ -153,7 +167,14 @@ def _rows_of(trials: tuple[int, ...]) -> slice | np.ndarray:
 
 
 def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
-    """Steps trained, and not for some of the trials: never begun, and below a divergence."""
+    """Steps trained, and not for some of the trials: never begun, and below a divergence.
+
+    A step that several trials share counts once. The steps that are missing hang below what has
+    been trained: below a finished run those of the stages that its trials never began, and if it
+    has diverged the rest of its own stage, too. With controllers the trials of a stage may have
+    gone on apart: some of them have begun a child, and others have not. Then the child counts as
+    missing once for each run that its trials were still together in.
+    """
     plan = ledger.plan
     begun: dict[tuple[int, int, int], list[tuple[int, ...]]] = {}
     for key in ledger.finished:
