@@ -166,38 +166,30 @@ def compare(
 ) -> Comparison:
     """See ``SweepResult.compare``."""
     groups = _trials_by_kind(result, by, where)
-    if rate is None:
-        rate = "peak"
-    else:
+    if rate is not None:
         result.having(rate, "compare(rate=...)")
+    rate = "peak" if rate is None else rate
     sign = -1.0 if maximize else 1.0
     mean, error = result.scores(metric)
-    cost = sign * mean
+    cost, values = sign * mean, result.final(metric).reshape(len(mean), -1)
     # Compared by the rate itself, each kind has one rate and no curve over it.
-    none = _Curve(np.zeros(0), np.zeros(0), set())
     curves = {
-        n: none if rate == by else _best_costs(result, g, rate, cost) for n, g in groups.items()
+        name: _best_costs(result, [] if rate == by else group, rate, cost)
+        for name, group in groups.items()
     }
     rated = [set(curve.rates.tolist()) for curve in curves.values() if len(curve.rates)]
     shared = np.array(sorted(set.intersection(*rated)) if rated else [])
     start = _cost_at_start(result, metric, sign, cost)
-    values = result.final(metric).reshape(len(mean), -1)
-    ranking = result.ranking(metric, maximize)
-    place: dict[int | None, int] = {trial: i for i, trial in enumerate(ranking)}
-    winners: dict[str, int | None] = {
-        name: min((i for i in g if math.isfinite(cost[i])), key=place.__getitem__, default=None)
-        for name, g in groups.items()
-    }
-    order = sorted(groups, key=lambda name: place.get(winners[name], math.inf))
-    first = winners[order[0]]
+    winners = _winners(groups, result.ranking(metric, maximize), cost)
+    leader = next(iter(winners.values()))
     contenders = {}
-    for name in order:
-        winner, curve = winners[name], curves[name]
+    for name, winner in winners.items():
+        curve = curves[name]
         best = difference = near = None
         if winner is not None:
             best = Best(winner, result.trials[winner], float(mean[winner]), float(error[winner]))
-            if winner != first and first is not None:
-                difference = paired(values[winner], values[first], level)
+            if winner != leader:
+                difference = paired(values[winner], values[leader], level)
             at = _rate_of_trial(result, winner, rate)
             if at in curve.rates and math.isfinite(error[winner]):
                 near = curve.near(at, cost[winner] + error[winner])
@@ -212,10 +204,23 @@ def compare(
 # Below, a cost is a score whose sign is such that less is better.
 
 
+def _winners(
+    groups: dict[str, list[int]], ranking: list[int], cost: np.ndarray
+) -> dict[str, int | None]:
+    """The best trial of each kind, the best kind first; ``None`` for kinds without a score."""
+    kind_of = {i: name for name, group in groups.items() for i in group}
+    winners: dict[str, int | None] = {}
+    for i in ranking:  # the first of a kind is its best
+        if i in kind_of and math.isfinite(cost[i]):
+            winners.setdefault(kind_of[i], i)
+    return winners | {name: None for name in groups if name not in winners}
+
+
 def _trials_by_kind(result: ScoredTrials, by: str, where: str) -> dict[str, list[int]]:
     """The trials of each kind, or of each value of a setting."""
     kinds = reports.kinds(result)
-    # A recipe's own argument `kind` is meant where the recipes are of one kind only.
+    # A recipe may have an argument `kind`, and a sweep over it one recipe. Then to group by recipes
+    # would compare nothing, so the argument is meant.
     own = len(kinds) == 1 and any("kind" in trial.settings for trial in result.trials)
     groups: dict[str, list[int]] = {}
     if by == "kind" and not own:
@@ -231,7 +236,11 @@ def _trials_by_kind(result: ScoredTrials, by: str, where: str) -> dict[str, list
 
 
 def _comparable(setting: object) -> Any:
-    """A number to nine digits: 1.0 is 1, and 0.08 that of ``np.geomspace``; others unchanged."""
+    """A number to nine digits: 1.0 is 1, and 0.08 that of ``np.geomspace``; others unchanged.
+
+    Rates are compared between kinds, whose grids people write in different ways. ``0.1 * 2**i`` and
+    ``np.geomspace`` give numbers that differ in the last digit and are meant to be one.
+    """
     if not reports.is_number(setting):
         return setting
     number = float(f"{setting:.9g}")
@@ -256,7 +265,10 @@ class _Curve(NamedTuple):
 
     def sensitivity(self, shared: np.ndarray, start: float) -> float:
         """See ``Contender``; over the rates that all kinds tried."""
-        # What was given up has no score at the end, and need not be as bad as the start.
+        # A rate at which all runs diverged has no score, and counts as the start: it leaves one
+        # with an untrained model. One at which all were given up has none either, but may well have
+        # been better than that. A mean without it would be over other rates for each kind, so none
+        # is known.
         if len(self.rates) == 0 or len(shared) < 2 or self.given_up & set(shared.tolist()):
             return math.nan
         costs = self.costs[np.isin(self.rates, shared)]
@@ -274,7 +286,8 @@ def _best_costs(result: ScoredTrials, group: list[int], rate: str, cost: np.ndar
         at = _rate_of_trial(result, i, rate)
         if math.isfinite(at):
             best[at] = float(np.fmin(best.get(at, math.nan), cost[i]))
-            # A run that diverged before would have no score at the end either.
+            # One that diverged before it was stopped is not given up: it would have had no score at
+            # the end either.
             cut = result.stopped[i] >= 0 and (result.diverged[i] < 0).all()
             stopped[at] = stopped.get(at, False) or bool(cut)
     rates = sorted(best)
@@ -289,7 +302,12 @@ def _rate_of_trial(result: ScoredTrials, trial: int, name: str) -> float:
 
 
 def _cost_at_start(result: ScoredTrials, metric: str, sign: float, cost: np.ndarray) -> float:
-    """The cost before training: the loss of the first batch; of other metrics the worst one."""
+    """The cost before training: the loss of the first batch; of other metrics the worst one.
+
+    A sweep evaluates after updates only, so the score before the first is not known. The loss of
+    the first batch is measured before its update, and is nearly that: of all trials together, since
+    they begin at the same states. Of an accuracy there is no such number.
+    """
     finite = cost[np.isfinite(cost)]
     if not len(finite):
         return math.nan

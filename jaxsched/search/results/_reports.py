@@ -14,18 +14,21 @@ from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.results._ranking import FEW, Difference, printed
 from jaxsched.search.results._scored import Best, ScoredTrials
 from jaxsched.search.results._text_table import Column, TextTable
-from jaxsched.search.trials._trials import Trial
 
 LEVEL = 0.95
 
 
 def rows(result: ScoredTrials) -> list[dict[str, Any]]:
-    """A row for each trial."""
+    """A row for each trial.
+
+    A row is a dict, so two columns of one name would be one, and a metric be lost. Settings are
+    named by people and by recipes: ``steps`` is a setting and a column of ours. Ours have their
+    names in every result, so that a program finds them; a setting gives way.
+    """
     mean, error = result.scores()
     names = list(dict.fromkeys(n for trial in result.trials for n in trial.settings))
     lengths = result.horizons.tolist()
     several = len(kinds(result)) > 1
-    # Columns that are always there: a setting must not stand in their place.
     taken = {"trial", "name", "steps", "diverged runs", "diverged at", "stopped at"}
     lacking = unfinished(result).tolist()
     taken |= {"unfinished runs"} if result.info.partial else set()
@@ -125,7 +128,7 @@ def on_axis(setting: object) -> Any:
 
 
 def is_number(x: object) -> TypeGuard[int | float]:
-    """Whether a setting is a number that a float can stand for."""
+    """Whether a setting is a number that a float can stand for; True and False are words."""
     if isinstance(x, int):
         return not isinstance(x, bool) and abs(x) < 2**1023
     return isinstance(x, float)
@@ -136,21 +139,17 @@ def is_number(x: object) -> TypeGuard[int | float]:
 
 def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) -> TextTable:
     """The trials, the best first, with all metrics."""
-    trials = result.trials
     metrics = [metric, *(name for name in sorted(result.validation) if name != metric)]
     scores = {name: result.scores(name) for name in metrics}
-    stops = {
-        i: _means_at_stop(result, i, metrics) for i in np.flatnonzero(result.stopped >= 0).tolist()
-    }
-    stops = {i: at_stop for i, at_stop in stops.items() if math.isfinite(at_stop[metric])}
+    stops = _means_at_stop(result, metrics)
     ranking = result.ranking(metric, maximize)
+    ranked = [i for i in ranking if math.isfinite(scores[metric][0][i])]
     lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
     sign = -1.0 if maximize else 1.0
     # The later a trial was stopped, the more it has outlasted; those that diverged follow.
     at_end = {i: (-int(result.stopped[i]), sign * stops[i][metric]) for i in stops}
-    lost.sort(key=lambda i: (*at_end.get(i, (1, 0.0)), printed(trials[i])))
-    count = len(trials) - len(lost)  # ranked trials
-    rows = [*ranking[:count], *lost][:limit]
+    lost.sort(key=lambda i: (*at_end.get(i, (1, 0.0)), printed(result.trials[i])))
+    rows = [*ranked, *lost][:limit]
 
     def cell(i: int, name: str) -> str:
         if i in stops:
@@ -158,44 +157,53 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
         mean, error = (float(column[i]) for column in scores[name])
         return number(mean, error) if math.isfinite(mean) else ""
 
-    several, names = len(kinds(result)) > 1, varying(result)
-    # Names are long: they are shown where kinds and settings do not tell all trials apart.
-    apart = {(t.kind if several else "", *(_shown_setting(t, n) for n in names)) for t in trials}
-    columns: list[Column] = [("", [f"{n + 1}" if n < count else "" for n in range(len(rows))])]
-    if several:
-        columns.append(("kind", [trials[i].kind for i in rows]))
-    if len(apart) < len(trials) or not (names or several):
-        columns.append(("name", [trials[i].name for i in rows]))
-    columns += [(name, [_shown_setting(trials[i], name) for i in rows]) for name in names]
+    places = [f"{n + 1}" if n < len(ranked) else "" for n in range(len(rows))]
+    columns = [("", places), *_naming_columns(result, rows)]
     columns += [(name, [cell(i, name) for i in rows]) for name in metrics]
-    if len(rows) > count:
-        columns.append(
-            ("", ["" if n < count else _why_unranked(result, i) for n, i in enumerate(rows)])
-        )
-    notes = [f"... {len(trials) - len(rows)} more"] * (len(rows) < len(trials))
+    if len(rows) > len(ranked):
+        reasons = [_why_unranked(result, i) for i in rows[len(ranked) :]]
+        columns.append(("", [""] * len(ranked) + reasons))
+    notes = [f"... {len(ranking) - len(rows)} more"] * (len(rows) < len(ranking))
     pooled = result.pooled(metric)
     among = f", pooled over {plural(len(pooled), 'trial')} (others: their own, if larger)"
     errors = f"±: standard error of {result.runs} runs{among * bool(pooled)}"
     notes += [errors if result.runs > 1 else "One run each: no error is known."]
     notes += ["(...): where it was stopped"] if stops else []
     first = "highest" if maximize else "lowest"
-    title = f"{plural(len(trials), 'trial')} by {metric}, {first} first{partial(result)}"
+    title = f"{plural(len(ranking), 'trial')} by {metric}, {first} first{partial(result)}"
     return TextTable.of(title, columns, notes)
+
+
+def _naming_columns(result: ScoredTrials, rows: list[int]) -> list[Column]:
+    """What tells trials apart: kinds, names and settings, as far as they are needed."""
+    trials, names, several = result.trials, varying(result), len(kinds(result)) > 1
+
+    def shown(i: int, name: str) -> str:
+        return show(trials[i].settings[name]) if name in trials[i].settings else ""
+
+    columns: list[Column] = [("kind", [trials[i].kind for i in rows])] * several
+    # Names are long: they are shown where kinds and settings do not tell all trials apart.
+    apart = {
+        (trial.kind * several, *(shown(i, name) for name in names))
+        for i, trial in enumerate(trials)
+    }
+    if len(apart) < len(trials) or not (names or several):
+        columns.append(("name", [trials[i].name for i in rows]))
+    return columns + [(name, [shown(i, name) for i in rows]) for name in names]
 
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("s" if count != 1 else "")
 
 
-def _shown_setting(trial: Trial, name: str) -> str:
-    return show(trial.settings[name]) if name in trial.settings else ""
-
-
-def _means_at_stop(result: ScoredTrials, trial: int, metrics: list[str]) -> dict[str, float]:
-    """The mean of each metric where the trial was stopped."""
-    at = np.searchsorted(result.evaluated, result.stopped[trial])
-    values = {name: result.validation[name][trial, ..., at] for name in metrics}
-    return {name: float(column.mean(dtype=np.float64)) for name, column in values.items()}
+def _means_at_stop(result: ScoredTrials, metrics: list[str]) -> dict[int, dict[str, float]]:
+    """The means of the trials that were stopped, where they were; without those that diverged."""
+    means = {}
+    for trial in np.flatnonzero(result.stopped >= 0).tolist():
+        at = np.searchsorted(result.evaluated, result.stopped[trial])
+        values = {name: result.validation[name][trial, ..., at] for name in metrics}
+        means[trial] = {n: float(column.mean(dtype=np.float64)) for n, column in values.items()}
+    return {trial: mean for trial, mean in means.items() if math.isfinite(mean[metrics[0]])}
 
 
 def _why_unranked(result: ScoredTrials, trial: int) -> str:
@@ -211,7 +219,10 @@ def _why_unranked(result: ScoredTrials, trial: int) -> str:
 
 
 def unfinished(result: ScoredTrials) -> np.ndarray:
-    """How many runs of each trial Ctrl-C has left without an end, int64 [trials]."""
+    """How many runs of each trial Ctrl-C has left without an end, int64 [trials].
+
+    A run whose last update has no loss has diverged, was stopped, or has not got there.
+    """
     last = result.train["loss"][np.arange(len(result.trials)), ..., result.horizons - 1]
     lacking = np.isnan(last) & (result.diverged < 0) & (result.stopped < 0)[:, None, None]
     return lacking.sum(axis=(1, 2)) * result.info.partial
@@ -237,6 +248,9 @@ def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str], list[str]]:
     best = result.best()
     at_edge, inside, idle = {}, [], []
     curves = [*result.train.values(), *result.validation.values()]
+    # Trials that are one run with the best one, bit for bit. Say that the peaks 0.1 and 0.2 were
+    # tried with each of two values of a setting that the recipe does not use. Then the best run is
+    # there twice, and which of the two is listed first says nothing of that setting: it is idle.
     same = {i: t.settings for i, t in enumerate(result.trials) if t.kind == best.trial.kind}
     ties = [
         settings
@@ -298,6 +312,8 @@ def summary(result: ScoredTrials) -> str:
 
 def _against_second(result: ScoredTrials) -> list[str]:
     """Whether the best trial can be told from the second; of several kinds, from another kind's."""
+    # Of one kind, the second is often a neighbour of the best on its grid: the comparison would be
+    # with itself. Where kinds compete the reader wants to know which of them is better.
     first, *others = result.ranking()
     kind = result.trials[first].kind
     others = [i for i in others if result.trials[i].kind != kind] or others

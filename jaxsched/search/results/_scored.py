@@ -1,4 +1,8 @@
-"""Trials with their measurements: curves, scores, and the best."""
+"""Trials with their measurements: curves, scores, and the best.
+
+``ScoredTrials`` is what ``SweepResult`` is, without the methods that show it. Tables, comparisons
+and pictures read the one and are methods of the other, so that no two modules import each other.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import numpy as np
 
 from jaxsched._bounds import check_choice, checked_kind
 from jaxsched._checks import checked_flag, checked_number, checked_whole
-from jaxsched._text import printable
+from jaxsched._text import describe, printable
 from jaxsched.recipes._share import share
 from jaxsched.search.results import _ranking as ranks
 from jaxsched.search.results._info import RunInfo
@@ -56,7 +60,10 @@ class Best:
 
 
 def _of_result(method: F) -> F:
-    """A wrong call is answered by Python in the name of the class that people know."""
+    """A wrong call is answered by Python in the name of the class that people know.
+
+    It takes the name from the function: "SweepResult.best() got an unexpected keyword argument".
+    """
     method.__qualname__ = f"SweepResult.{method.__name__}"
     return method
 
@@ -92,6 +99,7 @@ class ScoredTrials:
     def final(self, metric: str | None = None) -> np.ndarray:
         """float32 [trials, folds, seeds]: a validation metric at the end of each run."""
         metric = self._known(metric)
+        # Each trial at its own horizon: trials may differ in length, and have NaN after their ends.
         at = np.searchsorted(self.evaluated, self.horizons)
         return self.validation[metric][np.arange(len(self.trials)), ..., at]
 
@@ -151,19 +159,10 @@ class ScoredTrials:
         order = ranks.order(mean, maximize, self.trials)
         first = order[0]
         if not math.isfinite(mean[first]):
-            gone = self.diverged[self.diverged >= 0]
             raise ValueError(
                 f"best() must have at least one trial whose {metric} is finite in all runs, "
-                f"got none of {len(self.trials)}"
-                + (
-                    f"; the first run diverged at step {gone.min()}. Lower the learning rates."
-                    if len(gone)
-                    else "; the sweep was interrupted. The same call with checkpoint=... can go on."
-                    if self.info.partial
-                    else "; no run diverged."
-                )
+                f"got none of {len(self.trials)}; {self._why_no_score()}"
             )
-
         if prefer is None:
             return self.chosen(first, metric)
         if not math.isfinite(error[first]):
@@ -171,17 +170,11 @@ class ScoredTrials:
                 "best(prefer=...) must have several seeds or folds, from which it knows the "
                 "standard error, got one run for each trial."
             )
+        # ``min`` keeps the order: of several that are preferred alike, the best.
         near = [i for i in order if abs(mean[i] - mean[first]) <= error[first]]
         if isinstance(prefer, str):
-            having = set(self.having(prefer, "best(prefer=...)"))
-            lengths = {i: self._length(i, prefer) for i in near if i in having}
-            for value in lengths.values():
-                if not isinstance(value, (int, float)):
-                    raise ValueError(
-                        "best(prefer=...) must name a setting of numbers, or be a function of a "
-                        f"trial, got {prefer!r}, which is {value!r} in one of the best trials."
-                    )
-            return self.chosen(min(lengths, key=lengths.__getitem__, default=first), metric)
+            sizes = self._sizes(prefer, near)
+            return self.chosen(min(sizes, key=sizes.__getitem__, default=first), metric)
         expected = "the name of a setting or a function of a trial"
         choose = checked_kind("best(prefer=...)", prefer, Callable, expected)
         return self.chosen(min(near, key=lambda i: choose(self.trials[i])), metric)
@@ -223,7 +216,7 @@ class ScoredTrials:
             known = sorted({n for trial in self.trials for n in trial.settings})
             listed = printable(", ".join(known)) or "none has any"
             raise ValueError(
-                f"{where} must {other}name a setting of a trial ({listed}), got {name!r}."
+                f"{where} must {other}name a setting of a trial ({listed}), got {describe(name)}."
             )
         return trials
 
@@ -242,11 +235,32 @@ class ScoredTrials:
         metric = self.metric if metric is None else metric
         return check_choice(f"{where}(metric=...)", metric, sorted(self.validation))
 
-    def _length(self, trial: int, name: str) -> Any:
-        """A setting to compare: a share counts as its updates of the trial's own length."""
-        value = self.trials[trial].settings[name]
-        updates = int(self.horizons[trial]) * self.info.updates_per_step
-        return value.of(updates) if isinstance(value, share) else value
+    def _why_no_score(self) -> str:
+        gone = self.diverged[self.diverged >= 0]
+        if len(gone):
+            return f"the first run diverged at step {gone.min()}. Lower the learning rates."
+        if self.info.partial:
+            return "the sweep was interrupted. The same call with checkpoint=... can go on."
+        return "no run diverged."
+
+    def _sizes(self, name: str, trials: list[int]) -> dict[int, int | float]:
+        """A setting of those trials that have it, as numbers to compare.
+
+        A share counts as its updates of the trial's own length: 10 % of a long run may be more than
+        50 steps.
+        """
+        sizes, having = {}, {*self.having(name, "best(prefer=...)")}
+        for i in (i for i in trials if i in having):
+            size = self.trials[i].settings[name]
+            if isinstance(size, share):
+                size = size.of(int(self.horizons[i]) * self.info.updates_per_step)
+            if not isinstance(size, (int, float)):
+                raise ValueError(
+                    "best(prefer=...) must name a setting of numbers, or be a function of a "
+                    f"trial, got {name!r}, which is {describe(size)} in one of the best trials."
+                )
+            sizes[i] = size
+        return sizes
 
     def _runs(self, metric: str | None) -> np.ndarray:
         """float64 [trials, runs]."""
