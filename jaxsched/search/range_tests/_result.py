@@ -1,4 +1,10 @@
-"""What a range test found: the object that holds the answer, and reading it off the curves."""
+"""What a range test found: the object that holds the answer, and reading it off the curves.
+
+Each seed is read by itself, in float64 and with NumPy, so that it is the same on every device. A
+reading is a rate, or a sentence that says why there is none. The answer is the median of the rates:
+one odd seed moves it little, and a mean of logarithms would follow it. If half of the seeds have
+none, neither has the test: its reason is the most frequent one of theirs.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +29,8 @@ STEPS_PER_DECADE = 100 / 3  # at which the divisors were measured
 # Where batches are noisy, a ramp k times slower is lowest at a rate about k**0.8 times smaller:
 # bias 3.65 2.92 2.21 1.49 1.14 0.76 at 15 25 33 50 75 120 steps a decade (8 MLPs, 6 seeds).
 _SPEED_POWER, _SPEED_LIMIT, _NOISY = 0.8, 2.0, 0.01
-_BOTTOM = 0.1  # of the fall: what is lower is one bottom, whose middle varies less than its lowest
+# Of the fall: what is lower is one bottom. Its middle, by ratio, varies less than its lowest point.
+_BOTTOM = 0.1
 _MODEL_FACTOR = 2.0  # 91 % of the measured best peaks lie within it
 _SEED_FACTOR = 1.5  # one seed varies by 1.4-1.5 (one standard deviation)
 _AGREE_FACTOR = 4.0  # seeds that vary by more agree on nothing
@@ -245,10 +252,13 @@ def read(
         )
     else:
         peak = min(max(_median(picks[picks > 0]), low), high)
+        # Two or three seeds may agree by luck: they count as if they varied as seeds usually do.
         deviation = max(facts["spread"], _SEED_FACTOR if len(good) < 4 else 1.0)
         # The median of normal numbers varies sqrt(pi / 2) times as much as their mean.
         of_median = 1.2533 * math.log(deviation) / math.sqrt(len(good))
-        factor = math.exp(math.hypot(math.log(_MODEL_FACTOR), 1.645 * of_median))  # 90 %
+        # The rule's own error and that of the seeds are independent factors: their logarithms add
+        # up as squares. 1.645 deviations: 90 % of a normal number.
+        factor = math.exp(math.hypot(math.log(_MODEL_FACTOR), 1.645 * of_median))
         facts |= {
             "peak": peak,
             "interval": (max(peak / factor, low), min(peak * factor, high)),
@@ -281,14 +291,17 @@ def _read_curve(
     at = f"at the rate {rates[min(count, len(rates) - 1)]:.3g} (update {count})"
     if count <= first:
         return f"diverged at once: the loss was not finite {at}; use a smaller start."
-    # A loss that ends in a minimum exactly (it is the same for good) says nothing of larger rates.
+    # A loss that ends in a minimum exactly (it is the same for good) says nothing of larger rates:
+    # the gradient is 0, and any rate leaves the state where it is. So the curve ends there, if it
+    # is lowest there and stays for ten updates.
     settled = int(np.max(np.flatnonzero(losses[:count] != losses[count - 1]), initial=0)) + 1
     ended = count - settled >= 10 and losses[settled] <= np.min(losses[:count])
     used = max(settled + 1, first + 1) if ended else count
     losses, smooth = losses[:used], smooth[:used]
     lowest = first + int(np.argmin(smooth[first:]))
-    # The noise of one batch, from the distance of neighbors (if it is normal, its deviation); and
-    # what of it remains between an average of the first losses and a moving one.
+    # The noise of one batch, from the distance of neighbors: two normal numbers are 2/sqrt(pi)
+    # deviations apart on average, and what falls slowly changes little between two updates. What of
+    # it remains between a mean of the first losses (variance 1 / first) and a moving average.
     noise = math.sqrt(math.pi) / 2 * float(np.mean(np.abs(np.diff(losses[: lowest + 1]))))
     remains = noise * math.sqrt((1 - smoothing) / (1 + smoothing) + 1 / first)
     mean = float(np.mean(losses[:first]))
@@ -299,27 +312,44 @@ def _read_curve(
             f"diverged at once: the loss rose from {losses[0]:.4g} to {mean:.4g} on average up to "
             f"the rate {rates[first - 1]:.3g}; use a smaller start."
         )
+    # Where the loss begins: at the mean of its first tenth, unless a start that is too large has
+    # raised that.
     level = min(mean, losses[0] + 3 * noise)
     needed = max(3 * remains, 1e-4 * abs(level))
     if level - smooth[lowest] <= needed:
         rose = count < len(rates) or smooth[-1] > level + needed
         return _why_not_fallen(level, needed, noise, rose, rates[-1])
-    outside = np.flatnonzero(smooth > smooth[lowest] + _BOTTOM * (level - smooth[lowest]))
-    left = max([first, *(outside[outside < lowest] + 1)])
-    right = min([used, *outside[outside > lowest]]) - 1
+    left, right = _bottom(smooth, first, lowest, level)
     middle = math.sqrt(rates[left] * rates[right])
-    pace = np.gradient(np.log10(rates))[int(np.searchsorted(rates, middle))]  # decades per step
-    slowness = (1 / (pace * STEPS_PER_DECADE)) ** _SPEED_POWER
-    if noise <= _NOISY * (level - smooth[lowest]):
-        slowness = min(slowness, 1.0)
+    noisy = noise > _NOISY * (level - smooth[lowest])
     back = np.flatnonzero(smooth[lowest:] > level)
     broken = lowest + int(back[0]) if len(back) else used
     return _Reading(
-        lowest=middle * min(max(slowness, 1 / _SPEED_LIMIT), _SPEED_LIMIT),
+        lowest=_at_usual_speed(middle, rates, noisy),
         stable=float(rates[broken - 1]),
         unbroken=not len(back) and (ended or count == len(rates)),
         falling=right == len(rates) - 1 and left >= len(rates) - first,
     )
+
+
+def _bottom(smooth: np.ndarray, first: int, lowest: int, level: float) -> tuple[int, int]:
+    """The first and last update of the bottom that the lowest one lies in, after ``first``."""
+    outside = np.flatnonzero(smooth > smooth[lowest] + _BOTTOM * (level - smooth[lowest]))
+    left = max([first, *(outside[outside < lowest] + 1)])
+    right = min([len(smooth), *outside[outside > lowest]]) - 1
+    return left, right
+
+
+def _at_usual_speed(rate: float, rates: np.ndarray, noisy: bool) -> float:
+    """Where a ramp of the usual speed would have been lowest, in place of a rate of this one.
+
+    A slower one trains more before it gets anywhere, and is lowest at a smaller rate: that was seen
+    on noisy curves. Without noise only a faster ramp is corrected.
+    """
+    pace = np.gradient(np.log10(rates))[int(np.searchsorted(rates, rate))]  # decades per step
+    slowness = (1 / (pace * STEPS_PER_DECADE)) ** _SPEED_POWER
+    slowness = slowness if noisy else min(slowness, 1.0)
+    return float(rate * min(max(slowness, 1 / _SPEED_LIMIT), _SPEED_LIMIT))
 
 
 def _why_not_fallen(level: float, needed: float, noise: float, rose: bool, end: float) -> str:
@@ -336,6 +366,7 @@ def _why_not_fallen(level: float, needed: float, noise: float, rose: bool, end: 
 
 
 def _median(rates: np.ndarray) -> float:
+    """Of an even number the geometric mean of the middle two, since rates differ by ratios."""
     return float(np.exp(np.median(np.log(rates))))
 
 

@@ -1,7 +1,10 @@
 """``range_test``: a short run with a rising rate, for a few seeds, that answers "which rate?".
 
-It is a sweep of one trial, by the program of a sweep: so each compiles nothing after the other.
-What its curves say is read off on the host, in ``_result.py``.
+It is a sweep of one trial, by the program of a sweep: so each compiles nothing after the other. The
+ramp is a table of values as any schedule is, so its length, its ends and the seeds are no part of
+the program. The price: a seed whose loss climbs trains on until it is not finite, or the test ends.
+Where it has diverged is found on the host afterwards (``_climbed``), and what the curves say is
+read off there, too (``_result.py``).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import numpy as np
 from jaxsched._arrays import same_structure
 from jaxsched._bounds import check_choice, checked_kind
 from jaxsched._checks import check_room, checked_flag, checked_number, checked_whole
+from jaxsched._text import describe
 from jaxsched._types import Number, PyTree
 from jaxsched._words import known_arguments
 from jaxsched.schedules._base import Constant
@@ -122,6 +126,7 @@ def range_test(
     >>> 0.05 < found.peak < 0.5  # the limit is 2/L = 0.5
     True
     """
+    # All arguments are checked before the task is looked at: it may read its data.
     rates = _ramp(start, end, steps, ramp)
     chosen = checked_seeds("range_test(seeds=...)", seeds, bits=31)
     what = f"the curves, got {len(rates)} steps of {len(chosen)} seeds"
@@ -134,7 +139,9 @@ def range_test(
     if progress is not None:
         checked_flag("range_test(progress=...)", progress)
     if not isinstance(name, str) or not name:
-        raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
+        raise TypeError(
+            f"range_test(name=...) must be the name of a hyperparameter, got {describe(name)}."
+        )
     constants = _constants(hyperparams, name)
     task = found_task(task, "range_test")
     plan = _plan(task, name, rates, constants, chosen, width)
@@ -147,14 +154,15 @@ def range_test(
     engine = backend.engine(ledger)
     with progress_line(progress, ledger, engine.listeners):
         run_plan(ledger, engine.run)
-    losses = np.full((len(chosen), len(rates)), np.nan, np.float32)
-    for seed, row in enumerate(losses):
-        curve = ledger.finished[Key(0, 0, seed, (0,))].train["loss"]
-        row[: len(curve)] = curve
-    curves = [_climbed(row, first_tenth(len(rates)), smoothing) for row in losses]
+    curves = []
+    for seed in range(len(chosen)):
+        losses = ledger.finished[Key(0, 0, seed, (0,))].train["loss"]
+        curves.append(_climbed(losses, len(rates), first_tenth(len(rates)), smoothing))
     losses, smooth, kept = map(np.stack, zip(*curves, strict=True))
     target = dataclasses.replace(target, name=name, others=constants)
-    with jax.transfer_guard("allow"):  # a few numbers, which the rules take to a device and back
+    # The user may have forbidden transfers, to find those in the training. Here a few numbers are
+    # taken to a device and back, by the rules of ``suggest``.
+    with jax.transfer_guard("allow"):
         return read(rates, losses, smooth, kept, chosen, target, smoothing)
 
 
@@ -211,7 +219,13 @@ def _plan(
     seeds: tuple[int, ...],
     width: int | None,
 ) -> Plan:
-    """A trial that is never evaluated."""
+    """A trial that is never evaluated.
+
+    ``make_plan`` is not used: it traces ``evaluate``, compares the metrics of the task with those
+    that are asked for, and makes room for evaluations, of which there are none. A fold without
+    ``evaluate`` has the programs of a sweep's fold otherwise, found by the digests of ``init`` and
+    ``step``; the digest of the arrays is left empty, since nothing is stored.
+    """
     updates = updates_per_step("range_test", task)  # each rate is that of all updates of a step
     schedules: dict[str, Followed] = {name: Table(np.repeat(rates, updates))}
     schedules |= {name: Constant(x) for name, x in constants.items()}
@@ -234,17 +248,25 @@ def _plan(
 
 
 def _climbed(
-    losses: np.ndarray, early: int, smoothing: float
+    losses: np.ndarray, steps: int, early: int, smoothing: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Losses, debiased moving averages and mask of a seed, [n] each; none of them NaN.
+    """Losses, debiased moving averages and mask of a seed, [steps] each; none of them NaN.
+
+    The usual sign of a divergence, a loss above 4 times its lowest, fails where a loss is near zero
+    or negative, and where single batches are noisy. So the bound is a rise above the lowest
+    average: by 3 times that, or up to where the loss began, whichever is more, and beyond the noise
+    of an average. With a first tenth at 2.3 and no noise, the bound is 2.3 for a lowest average of
+    0.5, and 2.4 for one of 0.6.
 
     Args:
-        losses: float32 [n], not finite from where the training has ended.
+        losses: float32, not finite from where the training has ended.
+        steps: of the test.
         early: updates whose losses say where the loss begins.
         smoothing: weight of the past.
     """
     end = int(np.argmin(np.append(np.isfinite(losses), False)))
     finite, low, count = losses[:end].astype(np.float64), math.inf, end
+    # An average of k losses that begins at 0 is too low by the weight of that 0, smoothing**k.
     weights = 1 - smoothing ** np.arange(1, end + 1)
     total = itertools.accumulate((1 - smoothing) * finite, lambda past, x: smoothing * past + x)
     average = np.fromiter(total, np.float64, end) / weights
@@ -262,7 +284,7 @@ def _climbed(
         low = lows[min(count, end - 1) - early]
     # A ``RangeTest`` has no NaN: what the mask hides is held.
     last_loss = losses[min(count, end - 1)] if end else np.float32(0)
-    smooth = np.full(len(losses), low if math.isfinite(low) else last_loss, np.float32)
-    smooth[:count] = average[:count]
-    kept = np.arange(len(losses)) < count
-    return np.where(kept, losses, last_loss), smooth, kept
+    raw = np.full(steps, last_loss, np.float32)
+    smooth = np.full(steps, low if math.isfinite(low) else last_loss, np.float32)
+    raw[:count], smooth[:count] = losses[:count], average[:count]
+    return raw, smooth, np.arange(steps) < count

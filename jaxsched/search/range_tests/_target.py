@@ -1,4 +1,8 @@
-"""The schedule of the real run, for which a range test suggests a peak."""
+"""The schedule of the real run, for which a range test suggests a peak.
+
+A rate that decays can start higher than one that stays. So all that the rule needs is end over
+peak. What was given is kept as well, to make the schedule again at the suggested peak.
+"""
 
 from __future__ import annotations
 
@@ -77,6 +81,8 @@ def target_of(schedule: Any) -> TargetShape:
 def _begin_peak_end(where: str, schedule: Followed) -> tuple[float, float, float]:
     """First value, largest value and end value of a schedule; a controller cuts all it may."""
     if isinstance(schedule, AbstractController):
+        # What it does is unknown before it is told anything. It is taken to cut as far as it may,
+        # so that it counts as a decay.
         begin, peak, end = _begin_peak_end(where, untold(schedule))
         return begin, peak, end * math.prod(level.lowest() for level in levels(schedule))
     if not all(map(is_concrete, jax.tree.leaves(schedule))):
@@ -95,6 +101,8 @@ def _begin_peak_end(where: str, schedule: Followed) -> tuple[float, float, float
                 f"{where} must end somewhere, got the open-ended {schedule!r}. Give the run's "
                 "length: `js.Window(schedule, 0, steps)`."
             )
+    # The largest value may be anywhere in a user's own schedule. Those of ours have it where a
+    # phase begins or ends, so these steps are looked at exactly, and 5000 others besides.
     steps = np.unique([*np.rint(np.linspace(0, last, 5000)), *edges, last]).clip(0, last)
     values = schedule.host(steps)
     peak = float(values.max())
