@@ -66,6 +66,9 @@ def plot(
     >>> [round(float(ax.lines[0].get_ydata()[step]), 6) for step in (0, 10, 90)]
     [0.0, 0.1, 0.05]
     """
+    # From here on a family is the curves of one argument: the members of a population, or one
+    # schedule. Labels, colours and boundaries are those of a family, since its members are one
+    # recipe with other numbers.
     nested: Any = [s if is_list(s) else [s] for s in schedules]
     schedules = tuple(itertools.chain(*nested))
     _check(schedules)
@@ -121,8 +124,8 @@ def _one_label(label: object, count: int, labels: object) -> str:
     """matplotlib's argument, which is that of one line."""
     if labels is not None or count != 1 or not isinstance(label, str):
         raise TypeError(
-            f"plot(label=...) must be a text for one schedule, got {label!r} for {count}: give "
-            "`labels=[...]`, a text for each."
+            "plot(label=...) must be a text for one schedule, got "
+            f"{describe(label)} for {count}: give `labels=[...]`, a text for each."
         )
     return label
 
@@ -153,6 +156,8 @@ def _names(
 
 
 def _own_names(schedule: AbstractSchedule, family: list[AbstractSchedule]) -> list[str]:
+    # Members that differ in one number are named by it, if they are few: 0.1, 0.2, 0.4. A number
+    # that stands in several fields of a composition, such as a peak, is still one.
     if len(family) > 1:
         rows = [[np.asarray(to_host(x)) for x in jax.tree.leaves(member)] for member in family]
         columns = [column for column in zip(*rows, strict=True) if len({*map(str, column)}) > 1]
@@ -165,6 +170,8 @@ def _own_names(schedule: AbstractSchedule, family: list[AbstractSchedule]) -> li
 def _finish(ax: Axes, log: bool) -> None:
     if log:
         ax.set_yscale("log", nonpositive="mask")
+    # A second call on the same axes adds to the picture of the first. So labels that are there
+    # stay, and a single curve's name moves from the title into the legend.
     if not ax.get_xlabel():
         ax.set_xlabel("step (optimizer update)")
     if not ax.get_ylabel():
@@ -184,5 +191,5 @@ def _color_map(name: str) -> Any:
         return matplotlib().colormaps[name]
     except (KeyError, TypeError):
         raise ValueError(
-            f"plot(cmap=...) must be the name of a color map of matplotlib, got {name!r}."
+            f"plot(cmap=...) must be the name of a color map of matplotlib, got {describe(name)}."
         ) from None

@@ -1,4 +1,8 @@
-"""A small picture of curves as SVG text: what a notebook shows, without matplotlib."""
+"""A small picture of curves as SVG text: what a notebook shows, without matplotlib.
+
+To import matplotlib only to look at a schedule is too slow. Texts and marks are in the colour of
+the page's own text, ``currentColor``, so that they can be read on a dark one.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +45,8 @@ def svg(
         return 2 + (width - 4) * np.asarray(step, np.float64) / last
 
     def y(value: ArrayLike) -> np.ndarray:
+        # In float64: a difference of float32 values may be infinite. A flat curve runs in the
+        # middle; the zeros give it as many corners as it has values.
         share = 0.5 if flat else (np.asarray(value, np.float64) - low) / (high - low)
         return bottom - (bottom - top) * share + 0.0 * np.asarray(value)
 

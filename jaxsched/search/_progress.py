@@ -1,4 +1,9 @@
-"""Progress on a terminal or in a notebook, from the host loop; nothing inside the program."""
+"""Progress on a terminal or in a notebook, from the host loop; nothing inside the program.
+
+A line must cost nothing that one notices. It is drawn by whichever thread has just ended a segment,
+under the ledger's lock, so all other threads wait for it: at most four times a second, and at most
+a hundredth of the time, whatever the size of the sweep. So each finished run is read once.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +43,9 @@ class Bar:
         self._task = bar.add_task("sweep", total=int(self._planned.sum()), note="")
         self._last = self._took = 0.0
         self._begun = time.monotonic()
-        self._read: dict[Key, RunCurves] | None = None  # the dict that was read, and how much of it
+        # The dict of finished runs that was read last. A ledger makes a new one when it reads a
+        # store again, as after each unit of a worker: then all that was counted is counted anew.
+        self._read: dict[Key, RunCurves] | None = None
         self._note = ""
         self._compiling: dict[int, str] = {}  # thread -> function
         self._since = 0.0  # when the first of them began
@@ -52,6 +59,8 @@ class Bar:
     def draw(self) -> None:
         self._last = time.monotonic()
         self._read_finished()
+        # A trial counts a shared trunk as its own, so that 100 % are all trials. The rate counts
+        # the updates that were trained: it tells how fast the machine is.
         rate = self._ledger.steps_trained / max(self._last - self._begun, 1e-9)
         done = self._updates_done()
         ended = int((done == self._planned).sum())
@@ -98,12 +107,13 @@ class Bar:
         self._seen += len(fresh)
         for key, curves in fresh:
             stage, trials = plan.stages[key.stage], list(key.trials)
-            if curves.diverged >= 0:
+            if curves.diverged >= 0:  # nothing of these runs follows
                 self._filed[trials] += plan.table.horizons[trials] - stage.start
                 continue
             self._filed[trials] += stage.stop - stage.start
             if not plan.validation:
                 continue
+            # A trial has a score once all its runs have ended; until then their ends are kept.
             for trial in set(stage.ended).intersection(trials):
                 ends = self._ends.setdefault(trial, [])
                 ends.append(curves.validation[plan.objective.metric][-1])
@@ -129,7 +139,12 @@ class Bar:
 
 
 class _Screen:
-    """Standard error, as long as there is one: a terminal that goes away must not end a sweep."""
+    """Standard error, as long as there is one: a terminal that goes away must not end a sweep.
+
+    A closed window or a lost SSH connection makes each write an OSError, which ``rich`` would raise
+    out of the loop that trains. Standard error may also be ``None`` (``pythonw``), closed, or an
+    object of the user's with ``write`` alone.
+    """
 
     def __init__(self, file: Any):
         self._file = file  # None where Python has none, or without some of the methods of a file
@@ -164,22 +179,37 @@ def progress_line(
     Raises:
         ImportError: if rich is not installed, for ``True``.
     """
+    if (bar := _rich_bar(wanted, ledger.plan.caller)) is None:
+        yield
+        return
+    with bar:
+        line = Bar(ledger, bar)
+        # These are of the process: what another sweep compiles meanwhile would be told here, too.
+        jax.monitoring.register_scalar_listener(line.on_compile)
+        jax.monitoring.register_event_duration_secs_listener(line.on_compiled)
+        listeners.append(line.on_segment)
+        try:
+            yield
+        finally:
+            jax.monitoring.unregister_scalar_listener(line.on_compile)
+            jax.monitoring.unregister_event_duration_listener(line.on_compiled)
+            line.draw()  # the last segments have ended since it was drawn: without this, 98 %
+
+
+def _rich_bar(wanted: bool | None, caller: str) -> Progress | None:
+    """An empty line of ``rich``, or ``None`` where none is to be shown."""
     screen: Any = _Screen(sys.stderr)
     notebook = type(sys.stderr).__module__.startswith("ipykernel")
     if wanted is False or (wanted is None and not notebook and not screen.isatty()):
-        yield
-        return
+        return None
     try:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.table import Column
     except ImportError:
         if wanted:
-            raise ImportError(
-                f"{ledger.plan.caller}(progress=True) needs rich: pip install rich."
-            ) from None
-        yield
-        return
+            raise ImportError(f"{caller}(progress=True) needs rich: pip install rich.") from None
+        return None
     columns = (
         BarColumn(),
         # A long name must not push these out.
@@ -189,14 +219,4 @@ def progress_line(
     )
     # A notebook draws over a line as a terminal does; rich's own way there needs ipywidgets.
     console = Console(file=screen, force_terminal=notebook or None, force_jupyter=False)
-    with Progress(*columns, console=console, refresh_per_second=4) as bar:
-        line = Bar(ledger, bar)
-        jax.monitoring.register_scalar_listener(line.on_compile)
-        jax.monitoring.register_event_duration_secs_listener(line.on_compiled)
-        listeners.append(line.on_segment)
-        try:
-            yield
-        finally:
-            jax.monitoring.unregister_scalar_listener(line.on_compile)
-            jax.monitoring.unregister_event_duration_listener(line.on_compiled)
-            line.draw()
+    return Progress(*columns, console=console, refresh_per_second=4)
