@@ -85,5 +85,6 @@ def check_choice(where: str, x: object, options: Iterable[str], instead: str = "
     if not isinstance(x, str) or x not in options:
         near = did_you_mean(x, options, shown=repr)
         known = ", ".join(map(repr, options))
-        raise ValueError(f"{where} must be {instead}one of {known}, got {shorten(repr(x))}{near}.")
+        got = shorten(repr(x)) if isinstance(x, str) else describe(x)
+        raise ValueError(f"{where} must be {instead}one of {known}, got {got}{near}.")
     return str(x)

@@ -271,6 +271,38 @@ def test_json_has_no_infinity_in_lists_either():
     assert json.loads(result.to_json())[0]["s"] == [1, [None, None], 2.0]
 
 
+class Unprintable:
+    value = 3
+
+    def __repr__(self):
+        raise RuntimeError("a repr of a user's own")
+
+
+def test_a_setting_without_a_text_is_shown_by_its_class(tmp_path):
+    result = result_of([[1.0], [2.0]], [{"rule": Unprintable()}, {"rule": 1}])
+    shown = "test_sweep_result.Unprintable()"
+    assert [row[1] for row in result.table().rows] == [shown, "1"]
+    assert json.loads(result.to_json())[0]["rule"] == shown
+    assert list(result.compare("rule")) == [shown, "1"]
+    result.save(tmp_path / "r.npz")
+    assert load(tmp_path / "r.npz").best().settings == {"rule": shown}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda result, x: result.table(x),
+        lambda result, x: result.compare(x),
+        lambda result, x: result.compare()[x],
+        lambda result, x: result.plot(x),
+        lambda result, x: result.plot(x, x, x),
+    ],
+)
+def test_an_argument_without_a_text_is_refused(call):
+    with pytest.raises((ValueError, KeyError), match=r"must .*, got a .* that cannot be printed"):
+        call(result_of([[1.0]]), Unprintable())
+
+
 def test_pandas_is_asked_for_by_name(swept, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="needs pandas"):

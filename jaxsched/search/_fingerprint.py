@@ -118,7 +118,7 @@ def plain(value: object, depth: int = 0) -> str:
         if isinstance(value, dict):
             keys = [plain(k, depth + 1) for k in value]
             return "{" + ", ".join(f"{k}: {v}" for k, v in zip(keys, deeper, strict=True)) + "}"
-    text = repr(value)
+    text = _printed(value)
     # An address shows that the class has no text of its own, or that a part of the value has none.
     if not _ADDRESS.search(text):
         shortened = "..." in text  # as NumPy's arrays are
@@ -127,6 +127,14 @@ def plain(value: object, depth: int = 0) -> str:
         return name_of(type(value))
     fields = ", ".join(f"{k}={plain(v, depth + 1)}" for k, v in _fields_of(value).items())
     return f"{name_of(type(value))}({fields})"
+
+
+def _printed(value: object) -> str:
+    """Its text; of a user's object whose own ``__repr__`` fails, that of one without it."""
+    try:
+        return repr(value)
+    except Exception:
+        return object.__repr__(value)
 
 
 def label(value: object) -> str:
@@ -235,7 +243,7 @@ class Walk:
         if isinstance(value, (list, tuple, Mapping)):
             keys = map(self.of, value) if isinstance(value, Mapping) else ()
             return [*keys, *map(self.of, _items_of(value))]
-        text = _ADDRESS.sub("", repr(value))
+        text = _ADDRESS.sub("", _printed(value))
         package = type(value).__module__.partition(".")[0]
         if package in ("jax", "jaxlib") and not dataclasses.is_dataclass(value):
             return [text]  # JAX's other attributes belong to this process

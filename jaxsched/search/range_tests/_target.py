@@ -73,7 +73,9 @@ def target_of(schedule: Any) -> TargetShape:
             f"{recipe.name}: {str(error).rstrip('.')}."
         ) from error
     if not isinstance(example, Followed):
-        raise TypeError(f"{where} must return a schedule, got {example!r} from {schedule!r}.")
+        raise TypeError(
+            f"{where} must return a schedule, got {describe(example)} from {describe(schedule)}."
+        )
     begin, peak, end = _begin_peak_end(where, example)
     return TargetShape(begin / peak, end / peak, lambda rate: schedule(peak=rate), recipe.name)
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from jaxsched._text import describe
 from jaxsched.search._fingerprint import label, labels, plain
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._ranking import Difference, paired
@@ -151,7 +152,7 @@ def named(entries: dict[str, T], name: object) -> T:
     # Values that read alike (None and "None") go by ``plain``, as in ``labels``.
     text = plain(value) if plain(value) in entries else label(value)
     if text not in entries:
-        raise KeyError(f"must be one of {', '.join(entries)}, got {name!r}")
+        raise KeyError(f"must be one of {', '.join(entries)}, got {describe(name)}")
     return entries[text]
 
 
@@ -171,6 +172,7 @@ def compare(
     rate = "peak" if rate is None else rate
     sign = -1.0 if maximize else 1.0
     mean, error = result.scores(metric)
+    # A cost is less where a trial is better, so that one set of rules serves both senses.
     cost, values = sign * mean, result.final(metric).reshape(len(mean), -1)
     # Compared by the rate itself, each kind has one rate and no curve over it.
     curves = {
@@ -190,6 +192,8 @@ def compare(
             best = Best(winner, result.trials[winner], float(mean[winner]), float(error[winner]))
             if winner != leader:
                 difference = paired(values[winner], values[leader], level)
+            # The rates that do as well as the best one, within its error: how well it must be
+            # known.
             at = _rate_of_trial(result, winner, rate)
             if at in curve.rates and math.isfinite(error[winner]):
                 near = curve.near(at, cost[winner] + error[winner])
@@ -256,6 +260,7 @@ class _Curve(NamedTuple):
 
     def near(self, at: float, most: float) -> tuple[float, float]:
         """The neighbours of a rate, without a gap, whose cost is at most so much."""
+        # Without a gap: beyond a bad rate a good one is luck, or another valley.
         low = high = int(np.searchsorted(self.rates, at))
         while low > 0 and self.costs[low - 1] <= most:
             low -= 1
@@ -281,18 +286,19 @@ class _Curve(NamedTuple):
 def _best_costs(result: ScoredTrials, group: list[int], rate: str, cost: np.ndarray) -> _Curve:
     """The best cost at each rate that a kind has tried."""
     best: dict[float, float] = {}
-    stopped: dict[float, bool] = {}
+    stopped = set[float]()
     for i in group:
         at = _rate_of_trial(result, i, rate)
-        if math.isfinite(at):
-            best[at] = float(np.fmin(best.get(at, math.nan), cost[i]))
-            # One that diverged before it was stopped is not given up: it would have had no score at
-            # the end either.
-            cut = result.stopped[i] >= 0 and (result.diverged[i] < 0).all()
-            stopped[at] = stopped.get(at, False) or bool(cut)
+        if not math.isfinite(at):
+            continue
+        best[at] = float(np.fmin(best.get(at, math.nan), cost[i]))
+        # One that diverged before it was stopped is not given up: it would have had no score at the
+        # end either.
+        if result.stopped[i] >= 0 and (result.diverged[i] < 0).all():
+            stopped.add(at)
     rates = sorted(best)
-    given_up = {r for r in rates if stopped[r] and not math.isfinite(best[r])}
-    return _Curve(np.array(rates), np.array([best[r] for r in rates]), given_up)
+    given_up = {at for at in stopped if not math.isfinite(best[at])}
+    return _Curve(np.array(rates), np.array([best[at] for at in rates]), given_up)
 
 
 def _rate_of_trial(result: ScoredTrials, trial: int, name: str) -> float:
