@@ -195,6 +195,7 @@ def _swept(task: Task | str, trials: Trials, request: Request, started: float) -
     # Unwound from the last to the first: the line ends, signals have their usual handlers again,
     # another process may have the lock, and workers lose what they have been given.
     with contextlib.ExitStack() as stack:
+        # With an executor a worker is asked what it trains on: its driver may have other devices.
         backend = stack.enter_context(sweep_backend(plan, task, request, identity))
         warn_before(plan.whole, request, backend.platform)
         # Processes that do different things would wait for each other for ever.
@@ -214,6 +215,8 @@ def _swept(task: Task | str, trials: Trials, request: Request, started: float) -
         store.save(ledger)
         if resumable and (received := backend.any_signal(received)):
             leave(received[0], f"saved in {request.checkpoint}; the same call goes on from there")
+    # What a shard was a part of goes with its result, so that `merge` can tell whether others are
+    # of the same sweep without the task.
     which: tuple[int, int] | None = request.shard
     part = which and Shard(*which, plan.whole.in_shard(*which), compared)
     what = {"identity": identity.task, "shard": part}

@@ -265,6 +265,7 @@ class Picture:
         self.result, self.trials, self.ax = result, trials, ax
         self.mean, self.error = result.scores()
         ranking = result.ranking()
+        # Of all trials, also of those that are not drawn: the star is for the best of all.
         self.place = {trial: place for place, trial in enumerate(ranking)}
         self.best = ranking[0] if np.isfinite(self.mean[ranking[0]]) else None
         scored = np.isfinite(self.mean[trials])

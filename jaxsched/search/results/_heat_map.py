@@ -26,6 +26,7 @@ def draw_over_two(picture: draw.Picture, names: tuple[str, ...]) -> None:
     result, ax = picture.result, picture.ax
     pairs = {i: [picture.setting(i, name) for name in names] for i in picture.trials}
     scales = [draw.Scale(column) for column in zip(*pairs.values(), strict=True)]
+    # Without any score there are no colours, and each cell is a cross.
     scores = picture.mean[picture.trials]
     colours = None
     if np.isfinite(scores).any():
@@ -59,6 +60,7 @@ def _draw_cells(
 
     ax, mean = picture.ax, picture.mean
     best_in: dict[tuple[int, ...], int] = {}
+    # A third setting may vary: of the trials of a cell the first in the ranking is shown.
     for i in sorted(pairs, key=picture.place.__getitem__):
         cell = tuple(s.place(v) for s, v in zip(scales, pairs[i], strict=True))
         best_in.setdefault(cell, i)

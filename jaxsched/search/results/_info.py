@@ -52,6 +52,8 @@ class RunInfo(Mapping[str, Any]):
         shards: of ``merge``: how many.
     """
 
+    # Each has a default: a result may be made by hand, and a ledger, a backend and a merge know
+    # some of them each.
     evaluate_every: int | None = None
     monitor: str = "loss"
     updates_per_step: int = 1
@@ -73,6 +75,7 @@ class RunInfo(Mapping[str, Any]):
     shards: int | None = None
 
     def __getitem__(self, name: str) -> Any:
+        # Not every attribute is a field: `info["keys"]` would be a method of the mapping.
         if name not in self.__dataclass_fields__:
             raise KeyError(name)
         return getattr(self, name)

@@ -91,7 +91,11 @@ def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
 
 
 def _joined_info(infos: list[RunInfo]) -> RunInfo:
-    """How the shards were run, side by side."""
+    """How the shards were run, side by side.
+
+    They have trained at the same time, so their devices add up and the longest time counts. The
+    rest is that of the first one; it is alike in all, but for a width that each has measured.
+    """
     reasons = dict.fromkeys(reason for info in infos for reason in info.saved)
     return dataclasses.replace(
         infos[0],
@@ -102,7 +106,7 @@ def _joined_info(infos: list[RunInfo]) -> RunInfo:
         stored=sum(info.stored for info in infos),
         partial=any(info.partial for info in infos),
         saved={why: sum(info.saved.get(why, 0) for info in infos) for why in reasons},
-        traces={},
+        traces={},  # each process has compiled for itself, so a sum would count programs twice
         shard=None,
         shards=len(infos),
     )
@@ -115,6 +119,7 @@ def _checked_shards(results: list[SweepResult]) -> list[Shard]:
         others = [number for number, r in enumerate(results) if r.info.shard is None]
         got = f"others in the places {others}" if results else "none"
         raise ValueError(f"merge(parts=...) must be results of `sweep(shard=...)`, got {got}.")
+    # This comes first: two first shards of different sweeps are not a duplicate.
     _check_one_sweep(results, shards)
     count, numbers = shards[0].of, sorted(s.index for s in shards)
     if numbers != list(range(count)):

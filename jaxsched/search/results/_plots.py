@@ -34,6 +34,8 @@ def plot(result: ScoredTrials, names: tuple[str, ...], ax: Axes | None) -> Axes:
         raise ValueError(
             f"plot(*names) must be given at most two settings, got {describe(list(names))}."
         )
+    # Trials without one of the settings have no place on its axis. They are left out, and the best
+    # of those that are drawn need not be the best of all.
     having = [set(result.having(name, "plot(*names)")) for name in names]
     trials = sorted(set.intersection(*having)) if names else list(range(len(result.trials)))
     if not trials:
@@ -113,6 +115,8 @@ def _curve_looks(picture: draw.Picture) -> tuple[list[int], dict[int, draw.Look]
 
 
 def _validation_curves(result: ScoredTrials) -> list[Curve]:
+    # Where a run has diverged or was stopped the mean of the others would be of other runs, and the
+    # curve would jump. So it ends with the first run.
     curves = []
     for values in result.validation[result.metric]:
         finite = np.isfinite(values).all(axis=(0, 1))
@@ -126,7 +130,7 @@ def _training_curves(result: ScoredTrials, window: int) -> list[Curve]:
     curves = []
     for values in result.train["loss"]:
         finite = np.isfinite(values).all(axis=(0, 1))
-        end = len(finite) if finite.all() else int(finite.argmin())
+        end = len(finite) if finite.all() else int(finite.argmin())  # the first that is not
         mean = values[..., :end].mean(axis=(0, 1), dtype=np.float64)
         width = min(window, end)
         if width > 1:
@@ -163,7 +167,7 @@ def _limit_to_curves(
 
 
 def _differ_in_order(picture: draw.Picture) -> bool:
-    """Whether the trials differ in one number, in its order."""
+    """Whether the trials differ in one number, in its order: then shades tell more than colours."""
     names = reports.varying(picture.result)
     if len(names) != 1:
         return False
@@ -261,7 +265,11 @@ def _draw_scores(
 
 
 def _mark_off_axes(picture: draw.Picture, at: dict[int, float], colour_of: dict[int, str]) -> None:
-    """Trials without a score, or with one too bad, at the worse side, where they would be."""
+    """Trials without a score, or with one too bad, at the worse side, where they would be.
+
+    In x they stand at their setting, in y at a share of the axis, whatever its limits: 0.98 is near
+    the top. Where more is better, the worse side is at the bottom.
+    """
     ax, maximize = picture.ax, picture.result.maximize
     arrow = "v" if maximize else "^"
     for trials, mark, height in ((picture.lost, "x", 0.98), (picture.beyond, arrow, 0.94)):
@@ -278,6 +286,8 @@ def _mark_off_axes(picture: draw.Picture, at: dict[int, float], colour_of: dict[
 
 def _limit_to_scores(picture: draw.Picture) -> None:
     """Room for the scores and their errors, but not for an error that is larger than both."""
+    # Of two runs the error may be a hundred times the distance of the scores. Its bar is then cut
+    # at the edge, since the scores are what is compared.
     trials = [i for i in picture.trials if i not in picture.lost and i not in picture.beyond]
     if not trials:
         return

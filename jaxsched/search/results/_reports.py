@@ -35,6 +35,7 @@ def rows(result: ScoredTrials) -> list[dict[str, Any]]:
     taken |= {"kind"} if several else set()
     metric = f"metric {result.metric}" if result.metric in taken else result.metric
     taken |= {metric, f"{metric} error"}
+    # Recipes have an argument `steps`, and mostly it is the length of the run.
     if all(t.settings.get("steps", n) == n for t, n in zip(result.trials, lengths, strict=True)):
         taken -= {"steps"}  # one column says both
     column: dict[str, str] = {}
@@ -77,6 +78,8 @@ def show(value: object) -> str:
 
 def number(mean: float, error: float, form: str = ".4g") -> str:
     """``0.08 ± 0.001``, without the error where it isn't known: runs that agree show none."""
+    # "± 0" would claim that the mean is known exactly. Runs that agree in all digits only show that
+    # the metric has few values, such as an accuracy on little data.
     return f"{mean:{form}}" + (f" ± {error:.2g}" if math.isfinite(error) and error else "")
 
 
@@ -142,6 +145,7 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     metrics = [metric, *(name for name in sorted(result.validation) if name != metric)]
     scores = {name: result.scores(name) for name in metrics}
     stops = _means_at_stop(result, metrics)
+    # Two lists: those with a score, in its order, and the lost ones, in an order of their own.
     ranking = result.ranking(metric, maximize)
     ranked = [i for i in ranking if math.isfinite(scores[metric][0][i])]
     lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
@@ -207,7 +211,7 @@ def _means_at_stop(result: ScoredTrials, metrics: list[str]) -> dict[int, dict[s
 
 
 def _why_unranked(result: ScoredTrials, trial: int) -> str:
-    """Why a trial has no rank: it diverged, was stopped, or did not end."""
+    """Why a trial has no rank: it diverged, was stopped, or did not end; several may be true."""
     gone = result.diverged[trial][result.diverged[trial] >= 0]
     marks = ["unfinished"] if unfinished(result)[trial] else []
     if len(gone):
@@ -265,6 +269,7 @@ def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str], list[str]]:
         tried, value = {x for x in numbers if is_number(x)}, on_axis(value)
         if not is_number(value) or len(tried) < 2:
             continue
+        # Each number of it that gave the best run; if that were all, it would not matter which.
         tied = {x for x in (on_axis(s[name]) for s in ties if name in s) if is_number(x)}
         if tied >= tried:
             idle.append(name)
@@ -286,6 +291,7 @@ def summary(result: ScoredTrials) -> str:
     lost = int((result.diverged >= 0).any(axis=(1, 2)).sum())
     cost = f"{result.steps_trained} of {result.steps_asked} steps trained"
     cost += f" ({result.info.stored} found in the checkpoint)" if result.info.stored else ""
+    # A summary is shown by ``repr``, which must not fail: where all diverged it says so.
     try:
         best = result.best()
     except ValueError:

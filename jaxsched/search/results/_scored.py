@@ -154,6 +154,8 @@ class ScoredTrials:
             ValueError: if no trial has a score (all diverged), ``prefer`` is given with one run
                 for each trial, or the metric is unknown.
         """
+        # Trials are ranked by the mean of their runs and not by the best run, which is the
+        # luckiest.
         metric, maximize = self._by(metric, maximize, "best")
         mean, error = self.scores(metric)
         order = ranks.order(mean, maximize, self.trials)
@@ -201,6 +203,8 @@ class ScoredTrials:
             checked_whole(f"difference({name}=...)", index, 0, len(self.trials) - 1)
             for name, index in {"trial": trial, "other": other}.items()
         )
+        # Run by run, since both have the same order of folds and seeds. What a seed does to all
+        # trials alike (a lucky initial state, hard batches) falls out of the difference.
         values = self._runs(None)
         return ranks.paired(values[trial], values[other], level)
 
@@ -210,6 +214,8 @@ class ScoredTrials:
         Raises:
             ValueError: if none has.
         """
+        # Trials of several kinds have settings of their own, so one that is not everywhere is no
+        # error.
         text = isinstance(name, str)  # what has no hash is no name either
         trials = [i for i, trial in enumerate(self.trials) if text and name in trial.settings]
         if not trials:
@@ -221,6 +227,8 @@ class ScoredTrials:
         return trials
 
     def _by(self, metric: str | None, maximize: bool | None, where: str) -> tuple[str, bool]:
+        # Of the sweep's own metric the sweep has said it. A guess for another one, from its name,
+        # would be wrong in silence one day: "perplexity" is minimized, "accuracy" is not.
         metric = self._known(metric, where)
         if maximize is None and metric != self.metric:
             raise ValueError(
@@ -270,6 +278,7 @@ class ScoredTrials:
         # By the sweep's own metric, so that each metric is pooled over the same half of the trials.
         return ranks.scored(self._runs(metric), self._own_ranking)
 
+    # Kept: the scores of each metric ask for it, and a result does not change.
     @functools.cached_property
     def _own_ranking(self) -> list[int]:
         return self.ranking()

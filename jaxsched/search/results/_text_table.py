@@ -24,6 +24,9 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
 
+    # Texts are made printable where they are shown, not where they are stored: ``rows`` are what a
+    # program reads.
+
     @classmethod
     def of(cls, title: str, columns: list[Column], notes: Iterable[str] = ()) -> TextTable:
         """Of columns that are alike in length."""
@@ -73,6 +76,8 @@ class TextTable:
 
     def _numeric_columns(self) -> list[bool]:
         """The columns to align at the right: those of numbers, with or without errors."""
+        # By the first letter, since a cell may be "0.08 ± 0.001", "(7)" or empty. A name that
+        # begins with a digit in every row is aligned at the right as well, which does no harm.
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.head)
         return [all(c[:1] in "0123456789+-(." for c in column) for column in columns]
 
@@ -82,6 +87,7 @@ def _escaped_html(text: str) -> str:
 
 
 def _escaped_markdown(text: str) -> str:
+    # Markdown passes HTML on, so that is escaped as well.
     escaped = html.escape(printable(text), quote=False)
     for mark in "\\|*`[]":
         escaped = escaped.replace(mark, "\\" + mark)
