@@ -75,7 +75,7 @@ def _draw_curves(picture: draw.Picture) -> None:
         if not len(x):
             continue
         colour, _, dash = looks[i]
-        style = {"linewidth": 0.8, "alpha": 0.35, "zorder": 2}
+        style: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.35, "zorder": 2}
         if i in named:
             best = i == picture.best
             style = {"linewidth": 2.4 if best else 1.4, "alpha": 1.0, "zorder": 3}
