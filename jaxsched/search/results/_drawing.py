@@ -268,11 +268,9 @@ class Picture:
         # Of all trials, also of those that are not drawn: the star is for the best of all.
         self.place = {trial: place for place, trial in enumerate(ranking)}
         self.best = ranking[0] if np.isfinite(self.mean[ranking[0]]) else None
-        scored = np.isfinite(self.mean[trials])
-        self.lost = [i for i, has in zip(trials, scored, strict=True) if not has]
-        # Scores too bad for the axes.
-        self.beyond: list[int] = []
-        if scored.any():
+        self.lost = [i for i in trials if not math.isfinite(self.mean[i])]
+        self.beyond: list[int] = []  # with scores too bad for the axes
+        if len(self.lost) < len(trials):
             sign = -1.0 if result.maximize else 1.0
             _, worst = score_axis(self.mean[trials], result.maximize)
             self.beyond = [i for i in trials if sign * self.mean[i] > sign * worst]
