@@ -252,6 +252,8 @@ def _check_final(task: Any, result: SweepResult, given: object) -> None:
     """Raises if a trial cannot be scored."""
     expected = "a trial of the result with its score, such as `result.best()`"
     best: Best = checked_kind("final_score(best=...)", given, Best, expected)
+    # A trial is known by its place. Its name must be there as well, or be nobody's: another result
+    # may have as many trials.
     names = [trial.name for trial in result.trials]
     # One with a name of its own may stand in its place, as of the rates that a controller applied.
     if not 0 <= best.index < len(names) or best.name in {*names} - {names[best.index]}:
@@ -305,6 +307,7 @@ def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
 def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tuple[PyTree, ...]]:
     """The test metrics, [seeds] each, and the trained states."""
     plan, last = ledger.plan, ledger.plan.stages[-1].index
+    # Of the only trial, whose last stage ends the run; one program, since there is one fold.
     (program,), device = backend.programs, backend.devices[0]
     finals = [ledger.final_states[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds))]
     states = put(tuple(finals), device)

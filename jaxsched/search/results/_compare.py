@@ -130,6 +130,7 @@ class Comparison(ByName[Contender]):
 
     def _notes(self) -> Iterator[str]:
         known = [c.difference for c in self.contenders.values() if c.difference]
+        # All pairs have as many runs, so the first tells how many.
         if known:
             yield reports.paired_note(known[0].runs, self.level, known)
         yield OPTIMISTIC
@@ -179,6 +180,8 @@ def compare(
         name: _best_costs(result, [] if rate == by else group, rate, cost)
         for name, group in groups.items()
     }
+    # The sensitivity is a mean over rates that all kinds tried. Over a grid of its own a kind with
+    # few and good rates would look insensitive.
     rated = [set(curve.rates.tolist()) for curve in curves.values() if len(curve.rates)]
     shared = np.array(sorted(set.intersection(*rated)) if rated else [])
     start = _cost_at_start(result, metric, sign, cost)

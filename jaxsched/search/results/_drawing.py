@@ -1,9 +1,9 @@
 """What the pictures of a sweep have in common: colours, scales, names beside the curves.
 
 Names stand beside the curves and not in a legend: with eight lines a legend is a puzzle, and in
-grey print it cannot be solved. That needs the sizes of texts in points, which matplotlib knows only
-while it draws. So widths are estimated here: a letter is 0.65 of the font's size wide, a line 1.3
-high.
+grey print it cannot be solved. A legend finds a place for itself; names need room on the right, and
+heights at which no two of them overlap. So sizes of texts are computed here, in points, since texts
+do not grow with the axes.
 """
 
 from __future__ import annotations
@@ -167,6 +167,8 @@ def name_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     size = ax.get_window_extent()
     points = 72 / figure.dpi
     width, height = size.width * points, size.height * points
+    # The room in x comes first: it moves no height. From there on all is in shares of the axes,
+    # where a logarithmic axis is as good as another.
     names = [text(name) for *_, name, _ in ends]
     left = _with_room_beside(ax, names, width)
     bottom, top = ax.yaxis.get_transform().transform(np.array(ax.get_ylim()))
@@ -194,6 +196,8 @@ def _with_room_beside(ax: Axes, names: list[str], width: float) -> float:
     from matplotlib.textpath import TextPath
     from matplotlib.ticker import FixedLocator
 
+    # With a dot, for matplotlib fails to measure a blank text. Names take at most 0.55 of the
+    # width, so that there is something left to see.
     longest = max(TextPath((0, 0), f".{name}", size=_FONT).get_extents().width for name in names)
     left = 1 - min(0.55, (1.06 * longest + 6) / width)
     scale = ax.xaxis.get_transform()

@@ -16,6 +16,7 @@ from jaxsched.search._fingerprint import plain
 
 
 def to_csv(rows: list[dict[str, Any]], file: FilePath | None) -> str:
+    # All rows have the same columns, so the keys of the first are the head.
     lines = [",".join(map(_csv_cell, line)) for line in (rows[0], *map(dict.values, rows))]
     return _written_text("\n".join([*lines, ""]), file, "to_csv")
 
@@ -59,6 +60,7 @@ def _csv_cell(value: object) -> str:
 
 def _strict_json(value: object) -> Any:
     """A row as strict JSON, which has no NaN and no infinity, in lists neither."""
+    # Python writes NaN, and `JSON.parse` of JavaScript refuses a text with it as a whole.
     if isinstance(value, dict):
         return {name: _strict_json(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

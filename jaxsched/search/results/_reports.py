@@ -89,6 +89,7 @@ def score(best: Best | None) -> str:
 
 def differences(compared: list[Difference | None]) -> list[Column]:
     """Differences with their errors, and whether they can be told from zero."""
+    # "?" is not "no": that two are alike has not been shown either.
     words = {True: "yes", False: "no", None: "?"}
     shown = ["" if d is None else number(d.mean, d.error, "+.2g") for d in compared]
     return [
@@ -118,6 +119,7 @@ def own_name(best: Best | None, kind: str) -> str:
 
 def varying(result: ScoredTrials) -> list[str]:
     """The settings with several values, in their order."""
+    # By their texts: a setting may be a list, which has no hash.
     values: dict[str, set[str]] = {}
     for trial in result.trials:
         for name, value in trial.settings.items():

@@ -188,6 +188,8 @@ class SweepResult(ScoredTrials):
             ImportError: if matplotlib is not installed.
             ValueError: if no trial has a setting of this name, or the metric is unknown.
         """
+        # The pictures show the metric of a result. So they get one that is ranked by this metric;
+        # the arrays are shared.
         metric, maximize = self._by(metric, maximize, "plot")
         return plot(dataclasses.replace(self, metric=metric, maximize=maximize), names, ax)
 
