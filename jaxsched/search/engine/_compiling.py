@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.stages import Lowered, Wrapped
+from jax.typing import ArrayLike
 
 from jaxsched._machine import usable_cores
 from jaxsched._types import PyTree
@@ -54,9 +55,14 @@ def _calls_of_open_runs(
     """Functions with abstract arguments, the longest to compile first."""
     place = jax.sharding.SingleDeviceSharding(device)
 
+    # The kinds must be those of the calls in `_engine.py`, to the placement and the weak types: of
+    # any other JAX would find nothing, and compile once more when it is called.
     def on_device(tree: PyTree, *axes: int) -> PyTree:
-        kinds = lambda x: ((*axes, *np.shape(x)), jnp.result_type(x))
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(*kinds(x), sharding=place), tree)
+        def abstract(x: ArrayLike) -> jax.ShapeDtypeStruct:
+            shape = (*axes, *np.shape(x))
+            return jax.ShapeDtypeStruct(shape, jnp.result_type(x), sharding=place)
+
+        return jax.tree.map(abstract, tree)
 
     runs, shape = ledger.unfinished(), program.fold.shape
     if not runs:

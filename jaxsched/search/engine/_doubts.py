@@ -17,19 +17,19 @@ from jaxsched.search.engine._request import Request
 
 # The trial and its updates, the hyperparameter and the schedule that it follows, or that of its
 # controller.
-Followed = list[tuple[str, int, str, AbstractSchedule]]
+Scheduled = list[tuple[str, int, str, AbstractSchedule]]
 
 
 def warn_before(plan: Plan, request: Request, platform: str) -> None:
     """Warns of likely mistakes, before any training."""
-    followed = [
+    scheduled = [
         (trial.name, steps * plan.table.updates, name, untold(schedule))
         for trial, steps in zip(plan.trials, plan.table.horizons.tolist(), strict=True)
         for name, schedule in trial.schedules.items()
     ]
     if request.steps is not None or len(plan.table.hyperparams) > 1:
-        warn_of_lengths(followed, len(plan.trials), request.steps)
-    warn_of_fractions(followed)
+        warn_of_lengths(scheduled, len(plan.trials), request.steps)
+    warn_of_fractions(scheduled)
     warn_of_idle(plan)
     if plan.doubt:
         warn(plan.doubt)
@@ -37,7 +37,7 @@ def warn_before(plan: Plan, request: Request, platform: str) -> None:
         warn_of_convolutions(plan)
 
 
-def warn_of_lengths(followed: Followed, trials: int, requested: int | None) -> None:
+def warn_of_lengths(scheduled: Scheduled, trials: int, requested: int | None) -> None:
     """Warns once, for a whole sweep, that its runs do not have the length of their schedules.
 
     Either a run ends far from where a schedule ends (over a tenth of its range: a decay is not
@@ -45,7 +45,7 @@ def warn_of_lengths(followed: Followed, trials: int, requested: int | None) -> N
     ``steps`` a longer schedule beside the rate, such as of the weight decay, makes it so long.
     """
     cut, dead = [], []
-    for trial, steps, name, schedule in followed:
+    for trial, steps, name, schedule in scheduled:
         if schedule.duration is None:
             continue
         duration = float(to_host(schedule.duration))
@@ -76,9 +76,9 @@ def warn_of_lengths(followed: Followed, trials: int, requested: int | None) -> N
             return
 
 
-def warn_of_fractions(followed: Followed) -> None:
+def warn_of_fractions(scheduled: Scheduled) -> None:
     """Warns once of a curve within one update: a share that was traced, so no recipe told it."""
-    for trial, _, name, schedule in followed:
+    for trial, _, name, schedule in scheduled:
         for kind, start, end in phases_of(schedule):
             length = 0 if end is None else end - start
             if 0 < length < 1 and hasattr(shapes, kind):

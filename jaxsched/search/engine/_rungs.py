@@ -134,6 +134,7 @@ def _distinct_runs(
         tied.setdefault(cost, []).append(trial)
     shared, runs = plan.share_prefixes and not plan.table.controlled, []
     for cost, trials in tied.items():
+        # Trials that were one run have the same parts, as objects: that is the quickest to tell.
         groups: dict[object, list[int]] = {}
         for trial in trials:
             groups.setdefault(tuple(map(id, parts_of[trial])), []).append(trial)
