@@ -18,8 +18,9 @@ class Pacer:
     Shorter ones would cost calls; longer ones would delay progress, checkpoints and Ctrl-C.
     Results do not depend on it: the bounds of a segment are values.
 
-    The first segment has 8 updates: of a large model they may take seconds. Of a tiny one each
-    segment then has four times as many as the last, 8, 32, 128, 512, 2048, 4096, up to a chunk.
+    It begins with 8: of a large model they may take seconds. Each segment that is collected allows
+    four times as many: of a tiny model they have 8, 8, 8, 32, 128, 512, 2048, 4096 (a chunk), since
+    two are in flight when the first is collected.
 
     Attributes:
         steps: the number of updates.
