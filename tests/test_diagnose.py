@@ -117,8 +117,13 @@ def test_what_it_says():
     assert "own-batch work 0.2 +- 0.01" in lines[3]
     assert "0.1 +- 0.01 of its limit" in lines[4]
     assert str(report._replace(sure=False)).startswith("perhaps bouncing")
+    empty = Average.start(CENTRE)
     with pytest.raises(ValueError, match="add"):
-        diagnose(losses, CENTRE, Average.start(CENTRE))
+        diagnose(losses, CENTRE, empty)
+    # Before the losses, which `None` here could not give.
+    for wrong in ({"rate": -0.1}, {"rate": 0.1, "limit": 0.0}, {"steps": 0}):
+        with pytest.raises(ValueError, match=rf"diagnose\({[*wrong][-1]}=...\) must be"):
+            diagnose(None, CENTRE, empty.add(CENTRE), **wrong)
 
 
 def test_the_error_of_the_gap_covers_it():

@@ -275,13 +275,7 @@ def _scheduled_arguments(
                     f"static_args={argument!r}."
                 )
             sources[argument] = value
-    if not sources:  # the hyperparameters of a sweep's task are such numbers
-        sources = {
-            argument: Constant(value)
-            for argument, value in bound.arguments.items()
-            if argument not in fixed and isinstance(value, jax.Array) and value.ndim == 0
-            if _takes_number(bound.signature.parameters[argument])
-        }
+    sources = sources or _jax_numbers(bound, fixed)
     if not sources:
         example = "lr" if "lr" in bound.arguments else "learning_rate"
         raise ValueError(
@@ -289,6 +283,16 @@ def _scheduled_arguments(
             f"{example}=js.Constant(0.1); a plain function is wrapped by js.from_fn."
         )
     return sources
+
+
+def _jax_numbers(bound: inspect.BoundArguments, fixed: set[str]) -> dict[str, Constant]:
+    """The arguments that are scalars of JAX, as the hyperparameters of a sweep's task are."""
+    return {
+        argument: Constant(value)
+        for argument, value in bound.arguments.items()
+        if argument not in fixed and isinstance(value, jax.Array) and value.ndim == 0
+        if _takes_number(bound.signature.parameters[argument])
+    }
 
 
 def is_source(value: object) -> bool:

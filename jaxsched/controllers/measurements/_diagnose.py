@@ -141,6 +141,9 @@ def diagnose(
     ('bouncing', True)
     """
     steps = checked_whole("diagnose(steps=...)", steps, 1, MANY)
+    if rate is not None:
+        rate = checked_number("diagnose(rate=...)", rate, at_least=0)
+        limit = checked_number("diagnose(limit=...)", limit, above=0)
     if int(average.steps) == 0:
         raise ValueError(
             "diagnose(average=...) must hold weights, got an empty one: call `average.add(weights)`"
@@ -154,9 +157,7 @@ def diagnose(
         progress = math.log(previous.averaged) - math.log(averaged)
     stability = stability_error = None
     if rate is not None:
-        rate = checked_number("diagnose(rate=...)", rate, at_least=0)
-        factor = float(rate) / checked_number("diagnose(limit=...)", limit, above=0)
-        top = sharpness(loss, weights, scale=scale, steps=steps)
+        top, factor = sharpness(loss, weights, scale=scale, steps=steps), float(rate) / limit
         stability, stability_error = factor * float(top.value), factor * float(top.error)
 
     # The error needs the losses of single examples. Without progress known from a window before,
