@@ -77,12 +77,9 @@ def strong(tree: T) -> T:
             return x
         if isinstance(x, (np.ndarray, np.generic)):
             return jnp.asarray(x)
-        whole = isinstance(x, int) or (
-            isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.integer)
-        )
         if isinstance(x, int) and abs(x) > INT32_MAX:
             return jnp.asarray(x, jnp.int64)  # in x64 mode
-        return jax.lax.convert_element_type(x, jnp.int32 if whole else jnp.float32)
+        return jax.lax.convert_element_type(x, jnp.int32 if is_whole(x) else jnp.float32)
 
     return jax.tree.map(convert, tree)
 
@@ -132,6 +129,11 @@ def is_number(x: object) -> TypeGuard[Leaf]:
         (jnp.issubdtype(dtype, jnp.integer) and dtype.kind != "m")  # NumPy counts durations too
         or jnp.issubdtype(dtype, jnp.floating)
     )
+
+
+def is_whole(x: object) -> bool:
+    """Whether it is an integer by its type: Python's, or an array of them."""
+    return isinstance(x, int) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer))
 
 
 def to_source(x: object, rank: int = 0) -> str:

@@ -24,6 +24,7 @@ from jaxsched._arrays import (
     is_concrete,
     is_list,
     is_number,
+    is_whole,
     is_x64,
     to_host,
 )
@@ -106,7 +107,7 @@ def checked_number(
     # A traced number has no value to check: its type alone is known. The rest is about known ones.
     if not is_concrete(x):
         # An integer has no gradient, and makes another program than the 0.5 that may come next.
-        return x.astype(jnp.float32) if real and jnp.issubdtype(x.dtype, jnp.integer) else x
+        return x.astype(jnp.float32) if real and is_whole(x) else x
     value = x
     every: Any = bool  # for a Python number, the usual case, without NumPy's price
     some: Any = bool
@@ -117,6 +118,11 @@ def checked_number(
         except OverflowError:  # of a Python integer beyond float64
             value = np.asarray(np.inf)
     check_bounds(where, x, value, every=every, some=some, **bounds)
+    return _leaf(x, value, real)
+
+
+def _leaf(x: Leaf, value: Any, real: bool) -> Leaf:
+    """A known number as a schedule holds it; ``value`` is the same in float64."""
     if isinstance(x, (int, np.integer)):
         most = 2**63 - 1 if is_x64() else INT32_MAX
         return float(x) if real or abs(int(x)) > most else int(x)
@@ -126,7 +132,7 @@ def checked_number(
     if isinstance(x, (float, np.floating)):
         typed = isinstance(x, np.float32) or has_float64([x])
         return x if typed else float(x)
-    if jnp.issubdtype(x.dtype, jnp.integer):
+    if is_whole(x):
         if real:
             return x.astype(jnp.float32)
         if np.any(np.abs(value) > INT32_MAX):
@@ -149,28 +155,14 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
     wide = has_float64([xs])
     if is_list(xs):
         wide = not increasing and has_float64(xs)
-        given, xs = xs, [checked_number(where, x) for x in xs]
-        if any(map(np.ndim, xs)):  # members or knots in front? A square array would not tell
-            raise TypeError(
-                f"{where} must be a list of single numbers, got {describe(given)}: those of a "
-                "population are one array, with the members' axes in front."
-            )
-        whole = bool(xs) and all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in xs)
-        if any(isinstance(x, jax.core.Tracer) for x in xs):
-            dtype: Any = jnp.float64 if wide else jnp.float32
-            if whole:
-                longest = jnp.int64 if is_x64() else jnp.uint32
-                dtype = jnp.int32 if all(_is_narrow(jnp.result_type(x)) for x in xs) else longest
-            xs = jnp.stack([jnp.asarray(x).astype(dtype) for x in xs])
-        else:
-            xs = np.asarray(xs, np.int64 if whole else np.float64)
+        xs = _joined(where, xs, wide)
     if not is_number(xs) or np.ndim(xs) < 1:
         raise TypeError(f"{where} must be a one-dimensional array, got {describe(xs)}.")
     # Integers become int32 if their values fit, whatever their dtype: a list of Python numbers came
     # as int64. What does not fit stays as it is in JAX, and goes the way of float64 in NumPy.
     if is_concrete(xs):
         _check_array(where, xs, increasing, at_least)
-    if jnp.issubdtype(xs.dtype, jnp.integer):
+    if is_whole(xs):
         known = np.asarray(to_host(xs)) if is_concrete(xs) else None
         if _is_narrow(xs.dtype) or (known is not None and np.all(np.abs(known) <= INT32_MAX)):
             return frozen(xs.astype(jnp.int32))
@@ -186,6 +178,24 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
             narrow = _exact_steps(xs, narrow)
         _check_array(where, narrow, increasing, at_least)
     return frozen(narrow)
+
+
+def _joined(where: str, given: Any, wide: bool) -> np.ndarray | jax.Array:
+    """A list of single numbers as one array: of integers, if all of them are, else of floats."""
+    xs = [checked_number(where, x) for x in given]
+    if any(map(np.ndim, xs)):  # members or knots in front? A square array would not tell
+        raise TypeError(
+            f"{where} must be a list of single numbers, got {describe(given)}: those of a "
+            "population are one array, with the members' axes in front."
+        )
+    whole = bool(xs) and all(map(is_whole, xs))
+    if not any(isinstance(x, jax.core.Tracer) for x in xs):
+        return np.asarray(xs, np.int64 if whole else np.float64)
+    dtype: Any = jnp.float64 if wide else jnp.float32
+    if whole:
+        longest = jnp.int64 if is_x64() else jnp.uint32
+        dtype = jnp.int32 if all(_is_narrow(jnp.result_type(x)) for x in xs) else longest
+    return jnp.stack([jnp.asarray(x).astype(dtype) for x in xs])
 
 
 def _is_narrow(dtype: DTypeLike) -> bool:

@@ -66,8 +66,7 @@ def full_like(t: Number, x: Leaf) -> Number:
     if type(t) is np.float64:
         return np.float64(x)
     if isinstance(t, Double):
-        x = as_double(x)
-        return Double(jnp.full_like(t.hi, x.hi), jnp.full_like(t.hi, x.lo))
+        return cast(Double, jax.tree.map(jnp.full_like, t, as_double(x)))
     return _xp(t).full_like(t, x)[()]
 
 
@@ -126,7 +125,7 @@ def safe_quotient(x: Number, whole: Number) -> Value:
 
 def stop_gradient(x: Number) -> Number:
     """``x`` without a derivative."""
-    return Double(*fixed(x.hi, x.lo)) if isinstance(x, Double) else fix(x)
+    return cast(Number, jax.tree.map(fix, x))
 
 
 def to_int32(x: Number) -> Value:
@@ -151,10 +150,8 @@ def stacked(t: Number, xs: Iterable[Leaf]) -> Number:
     xs = [as_number(t, x) for x in xs]
     if all(isinstance(x, np.float64) for x in xs):
         return np.asarray(xs)
-    if not isinstance(t, Double):
-        return jnp.stack([jnp.asarray(x) for x in xs])
-    xs = [as_double(x) for x in xs]
-    return Double(jnp.stack([x.hi for x in xs]), jnp.stack([x.lo for x in xs]))
+    stack = lambda *words: jnp.stack(words)
+    return cast(Number, jax.tree.map(stack, *(in_program(t, x) for x in xs)))
 
 
 def in_program(t: Number, xs: Number) -> Number:
@@ -196,7 +193,7 @@ def take_number(t: Number, xs: Leaf, index: Value) -> Number:
         # Known numbers mostly are float32 numbers: one look-up is enough.
         if isinstance(xs.lo, np.ndarray) and not xs.lo.any():
             return as_double(take(xs.hi, index))
-        return Double(take(xs.hi, index), take(xs.lo, index))
+        return cast(Double, jax.tree.map(lambda word: take(word, index), xs))
     return as_number(t, take(xs, index))
 
 

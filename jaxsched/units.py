@@ -246,12 +246,8 @@ class Units(Record):
                 f"{unit}, got {describe(step)}."
             )
         known = known.astype(np.int64)
-        begins, passed, paces = (
-            np.array(column, np.int64)
-            for column in zip(
-                *((s.step, getattr(s, unit), _pace(s, unit)) for s in self._spans), strict=True
-            )
-        )
+        spans = [(s.step, getattr(s, unit), _pace(s, unit)) for s in self._spans]
+        begins, passed, paces = np.array(spans, np.int64).T
         span = np.searchsorted(begins, known, side="right") - 1
         seen = passed[span] + (known - begins[span]) * paces[span]
         return seen if seen.ndim else int(seen)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import is_concrete, is_list, to_host
+from jaxsched._arrays import is_concrete, is_list, is_whole, to_host
 from jaxsched._types import Leaf
 from jaxsched.compat._pieces import larger, moved, plain, where
 from jaxsched.recipes._arguments import multiply
 from jaxsched.schedules._base import AbstractSchedule, Constant
-from jaxsched.schedules._lengths import as_real, is_whole
+from jaxsched.schedules._lengths import as_real
 from jaxsched.schedules._piecewise import PiecewiseConstant
 
 

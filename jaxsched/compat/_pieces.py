@@ -11,14 +11,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import is_concrete, to_host
+from jaxsched._arrays import is_concrete, is_whole, to_host
 from jaxsched._checks import violates
 from jaxsched._text import describe
 from jaxsched._types import Leaf
 from jaxsched.recipes._arguments import divide, exponential, multiply, value_at
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
-from jaxsched.schedules._lengths import is_whole, subtract_steps
+from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._phase import unfinished
 from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Shift, Window

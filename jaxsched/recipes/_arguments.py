@@ -81,11 +81,8 @@ def value_at(schedule: AbstractSchedule, step: Leaf) -> Leaf:
     A known one is that of the host, which is not rounded to float32.
     """
     shape = max(axes(schedule), default=())
-    if (
-        not shape
-        and np.ndim(step) == 0
-        and all(map(is_concrete, [step, *jax.tree.leaves(schedule)]))
-    ):
+    known = all(map(is_concrete, [step, *jax.tree.leaves(schedule)]))
+    if known and not shape and np.ndim(step) == 0:
         return schedule.host(to_host(step))
     at: Any = lambda schedule, step: schedule(step)
     for size in shape:

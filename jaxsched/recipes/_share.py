@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import is_concrete, to_host
+from jaxsched._arrays import is_concrete, is_whole, to_host
 from jaxsched._checks import checked_number
 from jaxsched._struct import Record, number, struct
 from jaxsched._types import Leaf, Number
-from jaxsched.schedules._lengths import as_real, is_whole
+from jaxsched.schedules._lengths import as_real
 
 
 @functools.total_ordering

@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from types import FunctionType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -82,11 +82,12 @@ def _signature(
     return make.__name__, kinds, order, optional, defaults
 
 
-class _Call:
+class _Call(NamedTuple):
     """The called function, the kinds of its arguments, and their values."""
 
-    def __init__(self, function: str, kinds: dict[str, str], given: dict[str, Any]):
-        self.function, self.kinds, self.given = function, kinds, given
+    function: str
+    kinds: dict[str, str]
+    given: dict[str, Any]
 
     def where(self, name: str) -> str:
         return f"{self.function}({name}=...)"

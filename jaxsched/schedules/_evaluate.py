@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import has_float64, is_concrete, is_list, is_number, to_host
+from jaxsched._arrays import has_float64, is_concrete, is_list, is_number, is_whole, to_host
 from jaxsched._axes import numbers_of
 from jaxsched._number import Number
 from jaxsched._struct import Record
@@ -45,7 +45,7 @@ def evaluate(schedule: Any, step: Step) -> jax.Array:
     t = traced_step(step, dtype)
     value = num.to_value(value_of(schedule, t))
     value = jnp.asarray(value).astype(np.int32 if num.is_integer(value) else dtype)
-    return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
+    return jnp.broadcast_to(value, np.shape(num.to_value(t)))
 
 
 def host(self: Any, step: Step) -> Any:
@@ -147,7 +147,7 @@ def host_step(step: Leaf) -> Leaf:
     if isinstance(step, int) and not isinstance(step, bool):
         return float(max(min(step, 10**300), -(10**300)))  # np.int64 and float64 are bounded
     step = _checked(np.asarray(step))
-    if jnp.issubdtype(step.dtype, jnp.integer):
+    if is_whole(step):
         return step
     step = step.astype(np.float64)
     if np.any(np.isnan(step)):
@@ -171,8 +171,7 @@ def traced_step(step: Leaf, dtype: type[np.floating]) -> Number:
         step = np.clip(np.asarray(step, np.float64), -_LAST, _LAST)
         if dtype is np.float64:
             return jnp.asarray(step)
-        exact = num.as_double(step)
-        return num.Double(jnp.asarray(exact.hi), jnp.asarray(exact.lo))
+        return cast(Number, jax.tree.map(jnp.asarray, num.as_double(step)))
     if jnp.issubdtype(step.dtype, jnp.floating):
         step = step if step.dtype == np.float64 else step.astype(np.float32)
         step = jnp.clip(step, np.asarray(-_LAST, step.dtype), np.asarray(_LAST, step.dtype))

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxsched import _number as num
-from jaxsched._arrays import is_concrete, is_number, is_x64
+from jaxsched._arrays import is_concrete, is_number, is_whole, is_x64
 from jaxsched._text import describe
 from jaxsched._types import Leaf
 
@@ -70,10 +70,6 @@ def least(x: Leaf, y: Leaf) -> Leaf:
 def _whole_as(x: Leaf, dtype: DTypeLike) -> Leaf:
     """An integer array in a dtype that does not wrap below 0; anything else unchanged."""
     return x.astype(dtype) if is_whole(x) and not isinstance(x, int) else x
-
-
-def is_whole(x: object) -> bool:
-    return isinstance(x, int) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer))
 
 
 def as_real(x: Leaf) -> Leaf:

@@ -71,8 +71,7 @@ def _fits(value: object, t: Number) -> bool:
     kind = type(value)
     if kind is float or kind is np.float64:  # the usual case, quickly
         return True
-    wanted = t.hi.shape if isinstance(t, num.Double) else np.shape(t)
-    return is_number(value) and np.shape(value) in ((), wanted)
+    return is_number(value) and np.shape(value) in ((), np.shape(num.to_value(t)))
 
 
 def check_duration(schedule: Any) -> None:

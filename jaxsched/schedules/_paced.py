@@ -79,6 +79,4 @@ class Paced(AbstractRetimed):
         xp = jnp if isinstance(begun, jax.Array) else np
         last = begun & ~xp.concatenate([begun[..., 1:], xp.zeros_like(begun[..., :1])], -1)
         ends = num.where(last, since + passed / paces, since * 0.0)
-        if isinstance(ends, num.Double):
-            return num.Double(ends.hi.sum(-1), ends.lo.sum(-1))
-        return ends.sum(-1)
+        return jax.tree.map(lambda word: word.sum(-1), ends)

@@ -254,8 +254,7 @@ def count_reached(boundaries: Leaf, t: Number) -> Value:
         return np.searchsorted(np.asarray(boundaries, np.float64), t, side="right").astype(np.int32)
     if boundaries.dtype in _WIDE and isinstance(t, num.Double):
         # Beyond int32 and float32. Counted, as few schedules have enough to make a search quicker.
-        further = num.Double(t.hi[..., None], t.lo[..., None]) >= num.as_double(boundaries)
-        return jnp.sum(further, -1, dtype=jnp.int32)
+        return jnp.sum(t[..., None] >= num.as_double(boundaries), -1, dtype=jnp.int32)
     boundaries = jnp.asarray(boundaries)
     key: Any
     if boundaries.dtype == jnp.int32:
