@@ -28,6 +28,8 @@ def align(record: Record) -> None:
     leaves = jax.tree.leaves(record)
     if not any(map(np.ndim, leaves)):
         return
+    # Numbers without members' axes fit to any; two different shapes are two populations. The axes
+    # are those in front of each number's own: knots [3] of 8 members are of shape [8, 3].
     shapes = sorted(axes(record) - {()})
     if len(shapes) > 1:
         raise ValueError(

@@ -224,7 +224,8 @@ def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
 def _check_array(
     where: str, xs: np.ndarray | jax.Array, increasing: bool, at_least: float | None
 ) -> None:
-    # All comparisons are written so that NaN fails them: `not all(x <= max)`, not `any(x > max)`.
+    """Raises for what is not finite in float32, not increasing, or too small."""
+    # Comparisons are written so that NaN fails them: `not all(x <= max)`, not `any(x > max)`.
     value = np.asarray(to_host(xs), np.float64)
     if not np.all(np.abs(value) <= FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {describe(xs)}.")

@@ -223,6 +223,7 @@ def _product(x: Double, y: Double) -> Double:
 
 @once
 def _quotient(x: Double, y: Double) -> Double:
+    """``x / y``, exact to about 2^-46, as a product is."""
     a, b, a_lo, b_lo = fixed(x.hi, y.hi, x.lo, y.lo)
     value = a / b
     # One step of long division: what the rounded quotient leaves of x, divided by y, is the second

@@ -216,6 +216,7 @@ def _check_made(cls: type) -> None:
 
 
 def _signature(fields: tuple[dataclasses.Field[Any], ...]) -> inspect.Signature:
+    """What ``help`` and ``inspect`` show: the constructor itself is Record's, for all classes."""
     kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
     missing = dataclasses.MISSING
     return inspect.Signature(

@@ -321,7 +321,10 @@ def _whole(steps: Fraction) -> int:
 
 
 def _checked_sizes(where: str, x: Any, optional: bool) -> Any:
-    """A size, (samples, size) pairs as a tuple, or an integer schedule."""
+    """A size, (samples, size) pairs as a tuple, or an integer schedule.
+
+    Tuples and not the user's list: the field must neither change with it nor have no hash.
+    """
     x = as_array(x)
     if isinstance(x, AbstractSchedule) or (x is None and optional):
         return x
@@ -351,7 +354,11 @@ def _checked_sizes(where: str, x: Any, optional: bool) -> Any:
 
 
 def _stairs(where: str, size: Any, steps: int | None) -> tuple[bool, list[tuple[int, int]]]:
-    """Whether sizes change with the samples seen and not with the step; (from, size)."""
+    """Whether sizes change with the samples seen and not with the step; (from, size).
+
+    A schedule of sizes becomes a table: all of its steps are evaluated once, on the host, and those
+    at which the value changes are kept. Without ``tokens_per_sample`` the size is 0.
+    """
     if not isinstance(size, AbstractSchedule):
         return (True, list(size)) if isinstance(size, tuple) else (False, [(0, size or 0)])
     length = steps if size.duration is None else math.ceil(float(to_host(size.duration)))

@@ -183,6 +183,7 @@ def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], Abst
 
 
 def _takes_three(function: Callable[..., Any]) -> bool:
+    """Whether it can be called as a shape is; an error of the call would not name the recipe."""
     try:
         inspect.signature(function).bind(0.0, 0.0, 1)
     except ValueError:  # a function in C, which may have no signature

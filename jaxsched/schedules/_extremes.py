@@ -65,7 +65,12 @@ def maximum(*schedules: Any) -> Any:
 def _extreme(
     function: Callable[..., Any], node: type[AbstractExtreme], schedules: tuple[Any, ...]
 ) -> Any:
-    """A ``Minimum`` or ``Maximum``; around a controller, if one is among them."""
+    """A ``Minimum`` or ``Maximum``; around a controller, if one is among them.
+
+    A controller has no value at a step alone, so it cannot be a part: the rule is applied to the
+    rate that it gives. Its class is of a later module, which is known by its method. It refuses a
+    second controller.
+    """
     controllers = [one for one in schedules if hasattr(one, "_wrap")]
     if not controllers:
         return node(parts_of(node, *schedules))

@@ -81,6 +81,7 @@ class Function(_WithParameters):
             return np.asarray(jax.device_get(self._call(step)), np.float64)
 
     def _call(self, step: Value) -> jax.Array:
+        """The user's function at each of the int32 steps, which it takes one at a time."""
         steps, given = step.ravel(), self.parameters
         # Schedules among the parameters are evaluated at all steps before, not within `vmap`: there
         # the step is traced, and a known schedule would be computed as a program, with other
@@ -168,6 +169,7 @@ def _check_fn(where: str, fn: object) -> None:
 
 
 def _one_parameter(where: str, x: Leaf) -> Leaf:
+    """A schedule, or one number: an array would count as a number of each member."""
     if isinstance(x, AbstractSchedule):
         return x
     value = checked_number(where, x)

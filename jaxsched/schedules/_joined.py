@@ -32,4 +32,6 @@ class RightClosed(Sequence):
     _few = math.inf  # `selected` knows the other convention
 
     def _begun(self, t: Number, reached: Number, start: Number) -> num.Mask:
+        # The boundary is nudged here, not the step: of two that nearly agree the step counts as the
+        # boundary, which is the earlier part's.
         return t > num.nudge(start)

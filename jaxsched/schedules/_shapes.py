@@ -109,7 +109,8 @@ class Geometric(AbstractTimed):
     steps: Leaf = length(at_least=0)
 
     def value_at(self, t: Number) -> Value:
-        # From the nearer end, so that both ends are met exactly.
+        # From the nearer end, so that both ends are met exactly: exp(0) is 1, and `start` times the
+        # exponential of a whole ratio would be `end` but for rounding.
         early, near = progress(t, self.steps).nearer()
         rate = num.log(num.as_number(t, self.end)) - num.log(num.as_number(t, self.start))
         growth = num.to_value(num.exp(num.where(early, near, -near) * rate))
@@ -135,6 +136,7 @@ class Sqrt(AbstractShape):
     """
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
+        # 1 - sqrt(p) is (1 - p) / (1 + sqrt(p)): near the end the difference has no digits left.
         root = num.sqrt(at.done)
         return at.left / (1.0 + root), root
 
@@ -218,6 +220,7 @@ class HalfCosine(AbstractShape):
     """
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
+        # 1 - sin(pi/2 p) is 2 sin^2(pi/4 (1 - p)), without a difference near the end.
         return 2.0 * num.sin_squared(at.rest / at.length * 0.5), num.sin(at.done)
 
 
@@ -236,6 +239,7 @@ class QuarterCosine(AbstractShape):
     """
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
+        # cos(pi/2 p) is sin(pi/2 (1 - p)), and 1 less that as in HalfCosine, from the other end.
         return num.sin(at.left), 2.0 * num.sin_squared(at.passed / at.length * 0.5)
 
 
@@ -293,7 +297,8 @@ class Harmonic(AbstractShape):
         done, left = at.exact()
         before, after = left * (end / top), done * (start / top)
         whole = before + after
-        # With ends 38 decades apart a fraction is 0: at an end the value is that end.
+        # With ends 38 decades apart a fraction is 0 in float32, and at an end so is the other one:
+        # there the value is that end.
         some = whole > 0.0
         whole = num.where(some, whole, 1.0)
         return (
@@ -359,6 +364,8 @@ class Warp(AbstractSchedule):
 
     def value_at(self, t: Number) -> Value:
         shape = self.shape
+        # The shape is asked for its weights at a progress of length 1 of which p^k has passed: it
+        # never knows that its time was bent. Both p^k and 1 - p^k are exact, so near the ends, too.
         passed, rest = raised(*progress(t, shape.steps).exact(), self.power)
         w_start, w_end = shape.weights(Progress(passed, rest, num.full_like(t, 1.0)))
         return w_start * num.as_value(t, shape.start) + w_end * num.as_value(t, shape.end)
