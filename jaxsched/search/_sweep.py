@@ -30,7 +30,6 @@ from jaxsched.search.store._identity import Identity
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import found_task
 from jaxsched.search.trials._given import as_trials
-from jaxsched.search.trials._trials import Trials
 
 
 @known_arguments
@@ -161,7 +160,6 @@ def sweep(
     ([-1, -1, -1], {})
     """
     started = time.monotonic()
-    trials = as_trials(trials)
     request = Request(
         steps=steps,
         seeds=seeds,
@@ -185,11 +183,12 @@ def sweep(
     return _swept(task, trials, request, started)
 
 
-def _swept(task: Task | str, trials: Trials, request: Request, started: float) -> SweepResult:
+def _swept(task: Task | str, trials: Any, request: Request, started: float) -> SweepResult:
     """The result of a sweep whose other arguments were checked.
 
     A signal that comes while it trains is obeyed after all is saved.
     """
+    trials = as_trials(trials)
     plan = make_plan(found_task(task), trials, request)  # found last: it may read its data
     identity = Identity(plan, request)
     # Unwound from the last to the first: the line ends, signals have their usual handlers again,

@@ -143,7 +143,6 @@ def range_test(
             f"range_test(name=...) must be the name of a hyperparameter, got {describe(name)}."
         )
     constants = _constants(hyperparams, name)
-    task = found_task(task, "range_test")
     plan = _plan(task, name, rates, constants, chosen, width)
     if jax.default_backend() == "cpu":
         warn_of_convolutions(plan)
@@ -212,20 +211,21 @@ def _checked_state(state: PyTree, expected: PyTree) -> PyTree:
 
 
 def _plan(
-    task: Task,
+    task: Task | str,
     name: str,
     rates: np.ndarray,
     constants: dict[str, np.float32],
     seeds: tuple[int, ...],
     width: int | None,
 ) -> Plan:
-    """A trial that is never evaluated.
+    """The plan of a trial that is never evaluated.
 
     ``make_plan`` is not used: it traces ``evaluate``, compares the metrics of the task with those
     that are asked for, and makes room for evaluations, of which there are none. A fold without
     ``evaluate`` has the programs of a sweep's fold otherwise, found by the digests of ``init`` and
     ``step``; the digest of the arrays is left empty, since nothing is stored.
     """
+    task = found_task(task, "range_test")  # after all checks of arguments: it may read its data
     updates = updates_per_step("range_test", task)  # each rate is that of all updates of a step
     schedules: dict[str, Followed] = {name: Table(np.repeat(rates, updates))}
     schedules |= {name: Constant(x) for name, x in constants.items()}
