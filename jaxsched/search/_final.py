@@ -97,9 +97,10 @@ def final_score(
     best = result.best() if best is None else best
     given: Any = found_task(task, "final_score")
     _check_final(given, result, best)
-    # A sweep of one trial: the same plan, ledger and loop as in `sweep`, without a store.
-    pooled, request = _is_pooled(result), _request(result, best, devices)
+    pooled = _is_pooled(result)
     trained = given.everything() if pooled else given
+    # A sweep of one trial: the same plan, ledger and loop as in `sweep`, without a store.
+    request = _request(result, best, devices)
     plan = make_plan(trained, (best.trial,), request, owner=given)
     # Pooled it is trained on other data than in the sweep, so the folds of that are traced again.
     _check_task(given, result, None if pooled else plan.folds, best)
@@ -324,7 +325,8 @@ def _check_task(
     expected = result.info.identity
     if expected is None:  # made by hand
         return
-    count, longest = int(expected["folds"]), int(expected["steps"])
+    count = int(expected["folds"])
+    longest = int(expected["steps"])
     if folds is None:
         # By the names of this trial. All trials of a sweep schedule the same hyperparameters.
         names = tuple(sorted(best.trial.schedules))
