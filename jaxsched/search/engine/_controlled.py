@@ -25,14 +25,14 @@ from jaxsched.search.engine._values import ControllerStates, ScheduleValues
 
 def root_runs(plan: Plan, state: PyTree | None, path: Any) -> list[OpenRun]:
     """The runs at step 0, with the first states of their trials' controllers."""
-    opened = list[OpenRun]()
+    opened, none = list[OpenRun](), no_curves(plan)  # each run gets curves of its own when it forks
     for fold, seed in plan.runs:
         for stage in (stage for stage in plan.stages if stage.parent is None):
             states = dict[int, ControllerStates]()
             if plan.table.controlled:
                 states = {trial: plan.table.start(trial) for trial in stage.trials}
             key = Key(stage.index, fold, seed, stage.trials)
-            opened += _forked_runs(plan, OpenRun(key, 0, state, no_curves(plan), (), path), states)
+            opened += _forked_runs(plan, OpenRun(key, 0, state, none, (), path), states)
     return opened
 
 

@@ -309,8 +309,10 @@ class Ledger:
             if opened is None and parent is not None:
                 again.add(parent)
                 continue
-            none = no_curves(self.plan)
-            self._open.append(opened or dataclasses.replace(run, at=0, curves=none, narrowed=False))
+            if opened is None and run.at > 0:  # measured, but without a state: from its begin
+                none = no_curves(self.plan)
+                opened = dataclasses.replace(run, at=0, curves=none, narrowed=False)
+            self._open.append(opened or run)
         known = {**finished, **self._ahead, **{run.key: run.curves for run in self._open}}
         self._stored = {key: curves.updates for key, curves in known.items()}
         self._opened = set(known)
