@@ -66,7 +66,8 @@ def full_like(t: Number, x: Leaf) -> Number:
     if type(t) is np.float64:
         return np.float64(x)
     if isinstance(t, Double):
-        return cast(Double, jax.tree.map(jnp.full_like, t, as_double(x)))
+        x = as_double(x)  # not by `jax.tree.map`: at every trace this runs dozens of times
+        return Double(jnp.full_like(t.hi, x.hi), jnp.full_like(t.hi, x.lo))
     return _xp(t).full_like(t, x)[()]
 
 
@@ -193,7 +194,7 @@ def take_number(t: Number, xs: Leaf, index: Value) -> Number:
         # Known numbers mostly are float32 numbers: one look-up is enough.
         if isinstance(xs.lo, np.ndarray) and not xs.lo.any():
             return as_double(take(xs.hi, index))
-        return cast(Double, jax.tree.map(lambda word: take(word, index), xs))
+        return Double(take(xs.hi, index), take(xs.lo, index))
     return as_number(t, take(xs, index))
 
 
