@@ -1,4 +1,14 @@
-"""What the outputs of a traced function depend on: read off its jaxpr, the inner ones included."""
+"""What the outputs of a traced function depend on: read off its jaxpr, the inner ones included.
+
+A jaxpr is evaluated on ``Value``s in place of arrays, equation by equation. Of ``f(w, g, lr) =
+(w - lr * g, lr)`` the first output reads all three inputs, the second reads ``lr`` and *is* ``lr``.
+What an output reads may be too much (an unknown primitive reads all of its inputs), never too
+little; that it is an input, or a constant, is only said where no value of the inputs could make it
+another. So a rate without effect is found and none with an effect is refused.
+
+Sets of inputs are whole numbers, bit ``i`` for input ``i``: at every equation there are unions of
+sets with as many members as a state has leaves.
+"""
 
 from __future__ import annotations
 
@@ -79,10 +89,9 @@ def union(masks: Sequence[int], which: int = -1) -> int:
     return bits
 
 
-# One output that is its first input, bit for bit.
+# As many outputs as inputs, each of which is that input, bit for bit.
 _IDENTITIES = {"copy", "copy_p", "sharding_constraint", "name", "pvary", "pbroadcast"}
-# As many outputs as inputs, each of which is that input.
-_MANY = {"optimization_barrier", "device_put"}
+_IDENTITIES |= {"optimization_barrier", "device_put"}
 # Where neither shape nor dtype changes, nothing does; and what is constant stays so.
 _RESHAPE = {"convert_element_type", "reshape", "broadcast_in_dim", "squeeze", "expand_dims"}
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
@@ -109,6 +118,11 @@ class _Walk:
 
     With ``constants`` they are computed. That assumes finite numbers: zero times anything is zero.
     """
+
+    # One walk answers what an update hands on, which inputs a value depends on, and what a counter
+    # is at a step: three walkers would each describe every primitive. With constants it sees into
+    # `optax.MultiSteps`: its `mini_step` begins with 0, so `emit` is known to be false, the updates
+    # `emit * update` are zeros, and the parameters plus zeros come out as they went in.
 
     def __init__(self, constants: bool):
         self._constants = constants
@@ -164,7 +178,7 @@ class _Walk:
             ]
         if (called := called_by(eqn)) is not None:
             return self.outputs(called, inputs)
-        if name in _MANY and len(inputs) == len(eqn.outvars):
+        if name in _IDENTITIES and len(inputs) == len(eqn.outvars):
             return inputs
         if name == "select_n":
             which, *cases = inputs
@@ -183,6 +197,7 @@ def _of_either_case(cases: Sequence[Value], chooser: Value) -> Value:
     """What is known whichever of them it is."""
     first, reads = cases[0], union([x.reads for x in cases])
     known = first.input is not None or first.constant is not None
+    # `x[1:]` is all that is known of a value but for what it reads.
     if len(cases) == 1 or (known and all(x[1:] == first[1:] for x in cases)):
         return first._replace(reads=reads)  # it does not matter which of them is taken
     return Value(reads | chooser.reads)
@@ -192,12 +207,12 @@ def _operation_value(eqn: JaxprEqn, inputs: list[Value]) -> Value | None:
     """What is known of the one output of other operations, if anything is."""
     name, out = eqn.primitive.name, aval_of(eqn.outvars[0])
     numbers = [x.constant for x in inputs]
-    if name in _IDENTITIES or (
-        name in _RESHAPE and _shape_and_dtype(eqn.invars[0].aval) == _shape_and_dtype(out)
-    ):
-        return inputs[0]
-    if name == "convert_element_type" and inputs[0].input is not None:
-        return _converted_input(inputs[0], aval_of(eqn.invars[0]).dtype, out.dtype)
+    if name in _RESHAPE:
+        before = aval_of(eqn.invars[0])
+        if (before.shape, before.dtype) == (out.shape, out.dtype):
+            return inputs[0]
+        if name == "convert_element_type" and inputs[0].input is not None:
+            return _converted_input(inputs[0], before.dtype, out.dtype)
     if name in (*_RESHAPE, "transpose") and numbers[0] is not None:
         return Value(constant=numbers[0].astype(out.dtype))
     if name in _NUMPY and all(x is not None for x in numbers):
@@ -238,6 +253,9 @@ def _arithmetic_value(name: str, inputs: list[Value], dtype: np.dtype) -> Value 
 
 def _scan_flow(params: Mapping[str, Any]) -> Flow:
     """Inputs: constants, carry, rows; outputs: carry, rows."""
+    # The body has the same inputs in the same order, with one row each. So its masks are those of
+    # the whole loop, but for what comes around: a carried value that the body makes of another one
+    # depends on all that the other depends on, of some round before.
     inner = flow(params["jaxpr"])
     if "ft_in" in params:  # since JAX 0.12
         first, carried = map(len, params["ft_in"].unpack()[:2])
@@ -271,15 +289,13 @@ def _while_flow(params: Mapping[str, Any]) -> Flow:
 
 def _after_any_rounds(masks: Sequence[int], first: int) -> list[int]:
     """What each part of a carry, the inputs from ``first`` on, depends on after any number."""
+    # Of three parts with a = b, b = c, c = c the first depends on b after a round and on c after
+    # two. Sets only grow, and each round but the last adds a bit, so this ends.
     reads: list[int] = []
     after = [1 << (first + k) for k in range(len(masks))]
-    while reads != after:  # each round adds what one more iteration reaches
+    while reads != after:
         reads = after
         after = [
             r | mask | union(reads, mask >> first) for r, mask in zip(reads, masks, strict=True)
         ]
     return reads
-
-
-def _shape_and_dtype(aval: object) -> tuple[object, object]:
-    return getattr(aval, "shape", None), getattr(aval, "dtype", None)

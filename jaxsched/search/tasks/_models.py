@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import sys
@@ -74,41 +75,16 @@ def _linen_model(module: Any, sample: PyTree) -> Model:
     known = inspect.signature(type(module).__call__).parameters
     # A mode that the module has as a field stays as it is: Flax refuses one that is told twice.
     modes = {n: v for n, v in _MODES.items() if n in known and getattr(module, n, None) is None}
-
-    def call(params: PyTree, rest: PyTree, inputs: PyTree, train: bool) -> _Two:
-        collections, key = rest
-        rngs = None
-        if train and key is not None:
-            key, rngs = jax.random.split(key)
-        outputs, changed = module.apply(
-            {"params": params, **collections},
-            inputs,
-            rngs=rngs,
-            mutable=list(collections) if train else [],
-            **{name: value == train for name, value in modes.items()},
-        )
-        return outputs, ({**collections, **changed}, key)
-
-    def init(key: jax.Array) -> _Two:
-        collections = dict(module.init(key, jax.tree.map(jnp.asarray, sample), **modes))
-        # One key serves all streams; drawing from it costs, so only a model that asks has one.
-        own = jax.random.fold_in(key, 1) if random else None
-        return collections.pop("params", {}), (collections, own)
-
-    def attempt(train: bool) -> None:
-        def run(key: jax.Array, inputs: PyTree) -> _Two:
-            params, rest = init(key)
-            return call(params, rest, inputs, train)
-
-        jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), sample)
-
-    random = False  # `init` reads it when it is called: the first attempt is one without keys
+    model = _Linen(module, sample, modes, random=False)
+    # No attribute of a module says whether it draws in training, since a Dropout may be anywhere
+    # inside: so it is first called without keys. Evaluation has none, and changes no variables; a
+    # module that is not told its mode would drop units of what it is measured on.
     try:
-        attempt(True)
+        model.trace(train=True)
     except errors.InvalidRngError:
-        random = True
+        model = dataclasses.replace(model, random=True)
     try:
-        attempt(False)
+        model.trace(train=False)
     except (errors.InvalidRngError, errors.ModifyScopeVariableError) as error:
         raise TypeError(
             "Supervised(model=...) must be a Linen module that is evaluated without random "
@@ -116,11 +92,49 @@ def _linen_model(module: Any, sample: PyTree) -> Model:
             f"such as `train`; got {type(module).__name__}, which takes ({', '.join(known)}): "
             f"{error}"
         ) from error
+    return Model(model.init, model.apply, model.trained, (_linen_model, (module, sample)))
 
-    def trained(params: PyTree, rest: PyTree) -> Any:
-        return module.bind({"params": params, **rest[0]})
 
-    return Model(init, call, trained, (_linen_model, (module, sample)))
+@dataclasses.dataclass(frozen=True)
+class _Linen:
+    """A Linen module as functions; the rest of its state is its collections and a random key."""
+
+    module: Any
+    sample: PyTree
+    modes: dict[str, bool]  # arguments of its call, and their values in training
+    random: bool  # whether training draws random numbers
+
+    def init(self, key: jax.Array) -> _Two:
+        sample = jax.tree.map(jnp.asarray, self.sample)
+        collections = dict(self.module.init(key, sample, **self.modes))
+        # One key serves all streams; drawing from it costs, so only a model that asks has one.
+        own = jax.random.fold_in(key, 1) if self.random else None
+        return collections.pop("params", {}), (collections, own)
+
+    def apply(self, params: PyTree, rest: PyTree, inputs: PyTree, train: bool) -> _Two:
+        collections, key = rest
+        rngs = None
+        if train and key is not None:
+            key, rngs = jax.random.split(key)
+        outputs, changed = self.module.apply(
+            {"params": params, **collections},
+            inputs,
+            rngs=rngs,
+            mutable=list(collections) if train else [],
+            **{name: value == train for name, value in self.modes.items()},
+        )
+        return outputs, ({**collections, **changed}, key)
+
+    def trained(self, params: PyTree, rest: PyTree) -> Any:
+        return self.module.bind({"params": params, **rest[0]})
+
+    def trace(self, train: bool) -> None:
+        """Raises what Flax does if it can't be called so."""
+
+        def run(key: jax.Array, inputs: PyTree) -> _Two:
+            return self.apply(*self.init(key), inputs, train)
+
+        jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), self.sample)
 
 
 def _nnx_model(make: Callable[..., Any]) -> Model:
