@@ -100,6 +100,7 @@ def valley(lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None) -> 
     curve = _checked_curve("valley", lrs, losses, mask)
     size, place = curve.lrs.size, jnp.arange(curve.lrs.size)
 
+    # A subsequence that ends at i is one that ends at an earlier, higher point, and i.
     def longest_to(i: jax.Array, lengths: jax.Array) -> jax.Array:
         before = (place < i) & (curve.losses[i] < curve.losses)
         return lengths.at[i].set(1 + jnp.max(jnp.where(before, lengths, 0)))
@@ -238,6 +239,10 @@ def window(losses: ArrayLike, first: int = 0, last: int = 0) -> jax.Array:
 class _Curve(NamedTuple):
     """The kept points moved to the front; what stands behind them is 1.0 and 0.0."""
 
+    # Under `jit` and `vmap` an array has one length, whatever the mask says. So points are not
+    # removed but moved, in their order, and a rule asks `size` or `valid` where it would ask for a
+    # length. A rate of 1 and a loss of 0 behind them have finite logarithms and differences: what a
+    # `where` drops must not be a NaN either, which `jax_debug_nans` would report.
     lrs: jax.Array
     losses: jax.Array
     valid: jax.Array

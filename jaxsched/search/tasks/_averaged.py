@@ -97,6 +97,8 @@ class Averaged:
         """The inner task's state, and the average, which is its weights until the first update."""
         state = jax.tree.map(jnp.asarray, self.task.init(key))  # dtypes are looked at
         weights = self._weights(state)
+        # `add` makes the weights the mean, and `restart` sets the count back and leaves the mean:
+        # an evaluation before any update sees the weights, and the first update replaces them.
         return AveragedState(state, Average.start(weights).add(weights).restart())
 
     def step(
@@ -105,7 +107,9 @@ class Averaged:
         """One update of the inner task, whose result is added to the average."""
         after, metrics = self.task.step(state.state, hyperparams, batch)
         average = state.average
-        if self.window is not None:  # not after the update: an evaluation there sees the window
+        # A full window is emptied before the next update is added, not after the last one: with a
+        # window of 100, an evaluation after update 200 sees the mean of 100 updates, not of none.
+        if self.window is not None:
             average = average.restart(average.steps == self.window)
         return AveragedState(after, average.add(self._weights(after), decay=self.decay)), metrics
 
@@ -175,6 +179,8 @@ def _weight_methods(task: Task) -> list[str]:
     return [m for m in ("weights", "with_weights") if callable(getattr(task, m, None))]
 
 
+# The arrays of the inner task are arguments of the programs here, too, so all averaged folds share
+# one. A task that is made anew of traced arrays is not checked again: hence no constructor.
 def _flatten(task: Averaged) -> tuple[tuple[tuple[GetAttrKey, Task]], _How]:
     return ((GetAttrKey("task"), task.task),), (task.window, task.decay)
 

@@ -73,6 +73,8 @@ def mean_of(
     """
     if count == 1:
         return f(rest, micro)
+    # A scan, whose carry is the sum: `vmap` would need the memory of all micro-batches at once. In
+    # bfloat16 a sum of hundreds of gradients would lose the small ones.
     shapes = jax.eval_shape(f, rest, jax.tree.map(lambda x: x[0], micro))[1]
 
     def add(carry: tuple[PyTree, PyTree], micro: PyTree) -> tuple[tuple[PyTree, PyTree], None]:

@@ -74,7 +74,7 @@ def per_sample(argument: str, f: PerSample, outputs: PyTree, targets: PyTree) ->
             f"got shape {list(values.shape)}: leave the mean to the task."
         )
     check_not_paired(argument, f, outputs, targets, values.shape)
-    # One for each sample, so that a row that only fills up can weigh 0.
+    # One for each sample, so that a row that only fills up a fold can weigh 0 (`Split.weight`).
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
 
 
@@ -154,9 +154,10 @@ def augment_of(augment: Any) -> Augment:
         )
 
     def augmented(key: jax.Array, inputs: PyTree, targets: PyTree) -> tuple[PyTree, PyTree]:
-        result = (
-            (augment(key, inputs), targets) if len(required) == 2 else augment(key, inputs, targets)
-        )
+        if len(required) == 2:
+            result = augment(key, inputs), targets
+        else:
+            result = augment(key, inputs, targets)
         _check_augmented(argument, result, (inputs, targets))
         return tuple(result)
 
@@ -177,11 +178,11 @@ def _check_augmented(argument: str, result: Any, given: tuple[PyTree, PyTree]) -
             f"{argument} must return the structure that it was given, {before}, got {after}."
         )
     samples = len(jax.tree.leaves(given)[0])
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(result)]
-    if any(shape[:1] != (samples,) for shape in shapes):
+    got = [list(np.shape(leaf)) for leaf in jax.tree.leaves(result)]
+    if any(shape[:1] != [samples] for shape in got):
         raise TypeError(
             f"{argument} must return as many samples as it was given, {samples}, "
-            f"got the shapes {list(map(list, shapes))}."
+            f"got the shapes {got}."
         )
 
 

@@ -78,6 +78,11 @@ def updated(
     """
     tx = built(factory, hyperparams)
 
+    # Two jaxprs tell what to do with each leaf of the state. That of `init`: which hyperparameters
+    # the leaf is made of. That of the update: whether it hands the leaf on, and whether the updates
+    # ever depend on it. `inject_hyperparams(sgd)` keeps the rate, which updates hand on: it is made
+    # anew. Prodigy's first estimate is a hyperparameter that updates change: a later value of it
+    # could not act, so it is refused. A list of the names of such wrappers would never be whole.
     def init(hyperparams: Mapping[str, jax.Array], params: PyTree) -> OptState:
         return jax.tree.map(jnp.asarray, built(factory, hyperparams).init(params))
 
@@ -88,7 +93,8 @@ def updated(
     _check_structure(initial, opt_state, hyperparams)
     count = len(hyperparams)
     made_of = flow(traced).reads  # bits: the hyperparameters in order of names, then `params`
-    own = [i for i, mask in enumerate(made_of) if mask & ((1 << count) - 1)]
+    of_hyperparams = (1 << count) - 1
+    own = [i for i, mask in enumerate(made_of) if mask & of_hyperparams]
     if not own:
         return update(tx, opt_state)
     traced, (updates, _) = jax.make_jaxpr(lambda s: update(tx, s), return_shape=True)(opt_state)

@@ -3,6 +3,10 @@
 Outputs [n, 1] less targets [n] are [n, n], without an error, and after a mean over the last axis
 without a shape that shows it. What shows it is a trace with more targets than outputs, which a loss
 of sample by sample refuses.
+
+With a batch of 32, ``(outputs - targets) ** 2`` of outputs [32, 1] and targets [32] is [32, 32];
+the mean over its last axis is [32], one value per sample, each of all targets. Traced with outputs
+[64, 1] and targets [96] it is [64, 96], where a loss that pairs them fails: no such lengths fit.
 """
 
 from __future__ import annotations

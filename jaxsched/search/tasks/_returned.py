@@ -67,7 +67,7 @@ def nbytes(tree: PyTree) -> int:
 
 
 def strong(x: ArrayLike) -> jax.Array:
-    # What was made of Python numbers is weak-typed; as a loop's state it would change its type.
+    """An array in its own dtype, for good: one of Python numbers would change as a loop's state."""
     x = jnp.asarray(x)
     return typed(x, x.dtype)
 
@@ -82,6 +82,9 @@ def typed(x: ArrayLike, dtype: DTypeLike) -> jax.Array:
 
 def promoted(first: Any, before: Any, after: Any) -> jax.ShapeDtypeStruct:
     """As in ``lax.scan``: a leaf that ``init`` made of a Python number takes the step's dtype."""
+    # `first` is what `init` returned, `before` and `after` what a step takes and returns. A `0` of
+    # `init` is a weak-typed int32; when a step adds a float32 loss to it, the state is a float32
+    # from the start. A strong-typed leaf keeps its dtype, and `check_same` refuses the step.
     dtype = before.dtype
     if first.weak_type and before.shape == after.shape and dtype != after.dtype:
         number = {"i": 0, "f": 0.0, "c": 0j}[np.dtype(dtype).kind]

@@ -38,6 +38,9 @@ class Sample(NamedTuple):
     treedef: PyTreeDef  # of (inputs, targets)
 
 
+# A source may be terabytes on a disk, so no item is read before it must be: of the training and
+# validation data the first one, for the shapes, with which every later one is compared as it is
+# read; of test data none before the final score. Arrays are looked at without being read.
 class Samples:
     """What ``Supervised`` was given as one of its data, read when asked for."""
 
@@ -98,7 +101,8 @@ class Samples:
         self, leaf: Leaf, rows: np.ndarray, values: Iterable[ArrayLike]
     ) -> np.ndarray:
         """One leaf of many items, which must all be as that of the first one."""
-        # Items may be of narrower or wider numbers than the first; a fraction is not cut off.
+        # Items may be of narrower or wider numbers than the first; a fraction is not cut off. So
+        # not `np.stack`, whose dtype would depend on which items are in a batch.
         stacked = np.empty((len(rows), *leaf.shape), leaf.dtype)
         for k, (row, value) in enumerate(zip(rows, map(np.asarray, values), strict=True)):
             if value.shape != leaf.shape or not np.can_cast(value.dtype, leaf.dtype, "same_kind"):
@@ -113,6 +117,10 @@ class Samples:
 
 class Columns(Samples):
     """A pair of trees with an axis of samples in every leaf."""
+
+    # A column is an array, whose rows are taken at once, or a sequence of items that are read one
+    # by one, such as images in files. How many bytes the latter has is not known, so `nbytes` is
+    # infinite, and all of the data are read on the host, batch by batch.
 
     def __init__(self, argument: str, given: Data):
         super().__init__(argument, given)
@@ -198,6 +206,7 @@ class Source(Samples):
 def samples_of(name: str, given: Data) -> Samples:
     """The samples of an argument of ``Supervised``: a pair of trees, or a source of pairs."""
     argument = f"Supervised({name}=...)"
+    # [[1, 2], [3, 4]] may be inputs and targets of two samples, or the samples (1, 2) and (3, 4).
     if isinstance(given, list) and len(given) == 2 and all(map(_is_pair, given)):
         raise TypeError(
             f"{argument} must be a tuple (inputs, targets) of trees, or a list of more than two "

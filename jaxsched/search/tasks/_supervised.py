@@ -207,6 +207,8 @@ class Supervised:
             outputs, rest = static.model.apply(params, rest, inputs, True)
             return jnp.mean(per_sample("loss=...", static.loss, outputs, targets)), rest
 
+        # The rest comes first, as the carry of a scan: each micro-batch begins with the batch
+        # statistics and the random key that the one before has left.
         def with_gradient(rest: PyTree, micro: PyTree) -> tuple[PyTree, PyTree]:
             gradient_of = jax.value_and_grad(loss_of, has_aux=True)
             (loss, rest), gradient = gradient_of(state.params, rest, micro)
@@ -309,7 +311,7 @@ class Supervised:
         return other
 
     def _evaluated(self) -> PyTree:
-        """What a run is evaluated on. Read on the host, an argument of a program, or read now."""
+        """What a run is evaluated on; of a source, an argument of a program, or read now."""
         source, rows = self._static.source, self._split.validation
         if source is None:
             return jax.tree.map(lambda x: x[rows], self._data)
@@ -380,7 +382,9 @@ def _check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> 
 
 
 def _flatten(task: Supervised) -> tuple[tuple[tuple[GetAttrKey, PyTree], ...], _Static]:
-    # An argument of the programs, not a constant: all folds are one program.
+    # Data and rows are arguments of the programs, not constants: so all folds are one program, and
+    # differ in the numbers of their rows. Of data that are read on the host these are what is
+    # evaluated on, which is kept for the next flattening (`Pool.held`); the rest is in the batches.
     data = task._data if task._static.source is None else task._evaluated()
     return ((GetAttrKey("data"), data), (GetAttrKey("split"), task._split)), task._static
 

@@ -64,6 +64,10 @@ def check_used(caller: str, task: Task, hyperparams: tuple[str, ...], shape: Tas
     One acts on the loss, or on a metric through the state. One that is only reported, as a metric
     or in a part of the state that nothing reads, does not.
     """
+    # A hyperparameter acts if the loss of the step reads it, if a callback hands it to the host, or
+    # if it changes a part of the state that a loss or metric reads, now or after any number of
+    # updates (`sources`). Adam's learning rate acts by the parameters alone: the loss of a step is
+    # that before the update.
     reads, _, escapes = flow(shape.step)
     size = len(shape.dtypes)
     after, own = reads[:size], reads[shape.loss]  # bits of inputs beyond the state do no harm
@@ -139,7 +143,10 @@ def _update_periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int
     if not any(counts):
         return None, None
     begun = follow(shape.init, [Value()] * len(shape.init.jaxpr.invars))
-    # The whole numbers that `init` makes are followed by their values, since some of them count.
+    # Whole numbers that `init` makes are followed by their values, since some of them count; all
+    # else is followed by what it depends on. So a step of `MultiSteps(k=4)` is traced once and
+    # walked for t = 0, 1, 2, ...: parameters move at 3 and 7, hence in one of 4 steps. Two such
+    # times must be seen: an optimizer whose own warmup begins with 0 moves nothing at 0 only.
     counters = [x.constant if own else None for x, own in zip(begun, counts, strict=True)]
     reads = flow(shape.step).reads
     loss = reads[shape.loss]

@@ -58,13 +58,17 @@ def with_distinct_names(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     are made of settings begin with them. Names that are equal all the same get the settings in
     which they differ, or what is unlike in their schedules (long texts are cut), and else a number.
     """
+    # A name must be one trial's only: rows of tables, curves and `result["..."]` are found by it.
+    # Of grids of two functions called `decay`, "peak=1" is there twice; the kinds become "decay 1"
+    # and "decay 2", and the names "decay 1 peak=1" and "decay 2 peak=1".
     trials = _with_numbered_recipes(trials)
     if len({trial.kind for trial in trials} - {""}) > 1:
         trials = tuple(
             _renamed(t, f"{t.kind} {_without_kind(t)}") if t.settings and t.kind else t
             for t in trials
         )
-    # Each way to tell them apart is tried on the names that are equal after the one before.
+    # Each way to tell them apart is tried on the names that are equal after the one before; the
+    # last, a number, always does.
     for tell in (_differing_settings, _differing_schedules, _numbered_equals):
         same: dict[str, list[Trial]] = {}
         for trial in trials:
@@ -115,6 +119,9 @@ def _trials_of_name(kind: str, given: object) -> list[Trial]:
     trials = _trials_of_list(given if listed else [given])
     if not trials:
         raise ValueError(f"sweep(trials=...) must hold at least one trial for {kind!r}, got none.")
+    # {"a": js.Constant(0.1)} is named "a", the members of {"b": [0.1, 0.2]} are "b 0.1" and "b 0.2"
+    # and of {"c": grid(...)} "c peak=0.1", ..., without the name of the grid's recipe, unless there
+    # are trials of several recipes under the one name.
     alone = not listed and not trials[0].settings and len(trials) == 1
     several = len({trial.kind for trial in trials}) > 1
     texts = [trial.name if several else _without_kind(trial) for trial in trials]

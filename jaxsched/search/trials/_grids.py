@@ -192,16 +192,19 @@ def _values(where: str, name: str, value: Any) -> list[Any]:
     """The values of an argument, as a list."""
     if isinstance(value, Distribution):
         raise TypeError(f"{where}({name}=...) must be values, got {value!r}; use `sampled`.")
-    if is_list(value) or (hasattr(value, "tolist") and np.ndim(value) > 0):
-        values = value.tolist() if hasattr(value, "tolist") else list(value)
+    values = [value]
+    is_array = hasattr(value, "tolist")
+    if is_list(value) or (is_array and np.ndim(value) > 0):
+        values = value.tolist() if is_array else list(value)
         if not values:
             raise ValueError(f"{where}({name}=...) must hold at least one value, got none.")
-        return [v.item() if is_scalar(v) else v for v in values]
-    return [value.item() if is_scalar(value) else value]
+    return [v.item() if is_scalar(v) else v for v in values]
 
 
 def _short(values: list[object]) -> dict[str, str]:
     """``plain`` -> the structure of a schedule, and what is unlike in those of the same."""
+    # A schedule among the values may be a hundred characters long. Linear(1, 0, 10) beside
+    # Linear(1, 0, 20) is "Linear(steps=10)": of its words those in which the two differ.
     given = {plain(x): structure(x) for x in values if isinstance(x, Followed)}
     for kind in set(given.values()):
         same = [text for text in given if given[text] == kind]
