@@ -104,6 +104,7 @@ def save_picture(file: str, draw: Callable[[Axes], object]) -> None:
 
 
 def _check(schedules: Many[object]) -> None:
+    """Raises unless they are schedules with known numbers, at least one."""
     if not schedules:
         raise ValueError("plot(schedules) must be given at least one schedule, got none.")
     for schedule in schedules:
@@ -168,6 +169,7 @@ def _own_names(schedule: AbstractSchedule, family: list[AbstractSchedule]) -> li
 
 
 def _finish(ax: Axes, log: bool) -> None:
+    """The scale, the labels and the legend, after the curves are drawn."""
     if log:
         ax.set_yscale("log", nonpositive="mask")
     # A second call on the same axes adds to the picture of the first. So labels that are there

@@ -164,6 +164,7 @@ def _fixed(tree: Call, made: Any) -> str:
 
 
 def _shown(x: Any) -> str:
+    """The Python expression of a tree: its drop-ins, operators, lists and numbers."""
     if isinstance(x, Call) and x.name in OPERATORS:
         return f"({f' {x.name} '.join(map(_shown, x.args))})"
     if isinstance(x, Call):

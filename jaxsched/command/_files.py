@@ -58,6 +58,7 @@ def _without_twins(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _read_yaml(text: str) -> Any:
+    """What a YAML text says; raises also for a key that stands twice in one mapping."""
     try:
         import yaml
     except ImportError as error:

@@ -204,6 +204,7 @@ def _show(given: argparse.Namespace) -> int:
 
 
 def _plot(given: argparse.Namespace) -> int:
+    """The subcommand ``plot``: one picture of several schedules."""
     _check_picture(given.output)
     for text in given.texts:
         _checked(text, _sizes(given.units))
@@ -218,6 +219,7 @@ def _plot(given: argparse.Namespace) -> int:
 
 
 def _names(given: argparse.Namespace) -> int:
+    """The subcommand ``names``: the entries with a word; 1 if there are none."""
     word = " ".join(given.words)
     rows = entries(word)
     if not rows:
@@ -232,6 +234,7 @@ def _names(given: argparse.Namespace) -> int:
 
 
 def _convert(given: argparse.Namespace) -> int:
+    """The subcommand ``convert``: the drop-in for a line of another library."""
     # Twice, first without JAX: `found_in` tells a slip at once, and `convert` reads the text again.
     from jaxsched.command._calls import found_in
 
@@ -250,6 +253,7 @@ def _convert(given: argparse.Namespace) -> int:
 
 
 def _find(given: argparse.Namespace) -> int:
+    """The subcommand ``find``: a range test; 1 if it finds no peak."""
     _check_picture(given.output)
     schedule: Any = given.schedule
     if schedule is not None and not schedule.isidentifier():  # a word is a kind, such as "cosine"
@@ -266,8 +270,9 @@ def _find(given: argparse.Namespace) -> int:
 
 
 def _sweep(given: argparse.Namespace) -> int:
-    # What can be wrong is told before the sweep, which may take hours: the file, and whether the
-    # picture and the result can be written.
+    """The subcommand ``sweep``; 130 after an interrupt, 1 if all runs diverged."""
+    # The sweep may take hours, so errors come before it: those of the file, and of places where the
+    # picture and the result cannot be written.
     config = read_file(given.config)
     _check_picture(given.output)
     _check_file("--save", given.save)

@@ -308,6 +308,7 @@ def OneCycleLR_momentum(
 
 
 def _total(name: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> Any:
+    """``total_steps``, or the product of the two others; raises if neither is given."""
     if total_steps is not None:
         return total_steps
     if epochs is None or steps_per_epoch is None:

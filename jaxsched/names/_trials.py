@@ -241,6 +241,7 @@ def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
 
 
 def _checked_hyperparameter(where: str, made: Any) -> Any:
+    """A number, a schedule or a distribution, or a list of them, as it came; raises for others."""
     for one in made if is_list(made) else [made]:
         if isinstance(one, bool) or not (
             isinstance(one, (Followed, Distribution)) or is_number(one)

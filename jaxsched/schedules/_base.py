@@ -374,6 +374,7 @@ def _is_term(x: object) -> bool:
 
 
 def _term(x: Operand) -> Any:
+    """An operand as a schedule: a number is a ``Constant``; raises for a list or an array."""
     if isinstance(x, AbstractSchedule):
         return x
     _refuse_function(x)

@@ -107,25 +107,14 @@ def final_score(
     # Only now is `test` traced: no sweep has a program that knows the test data.
     plan = dataclasses.replace(plan, folds=(plan.folds[0].with_test("final_score"),))
     backend = backend_for(plan, request.devices, width=1)
-    if request.is_distributed:
-        # Processes that do different things would wait for each other for ever.
+    if request.is_distributed:  # else its processes could wait for each other for ever
         test = {"test": plan.folds[0].digests["test"]}
         backend.agree(Identity(plan, request).shared | labelled(backend.settings | test))
     ledger = Ledger(plan, keep_final_states=True)
     run_plan(ledger, backend.engine(ledger).run)
     metrics, states = _tested(ledger, backend)
-    # With the identity of the sweep, this result may be given to `final_score` again, or to another
-    # process; `everything` tells that one that it was trained on the validation data, too.
-    curves = assemble(
-        ledger,
-        evaluate_every=result.info.evaluate_every,
-        monitor=result.info.monitor,
-        identity=result.info.identity,
-        everything=pooled,
-        seconds=time.monotonic() - started,
-        **backend.described(ledger),
-    )
-    return FinalScore(best, metrics, states, curves)
+    described = _described(result, pooled, started) | backend.described(ledger)
+    return FinalScore(best, metrics, states, assemble(ledger, **described))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -316,6 +305,20 @@ def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tu
     scores = [jax.device_get(program.test(arrays, state)) for state in states]
     metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
     return metrics, states
+
+
+def _described(result: SweepResult, pooled: bool, started: float) -> dict[str, Any]:
+    """Of the ``RunInfo`` of these runs what the sweep or the call knows."""
+    # With the identity of the sweep, this result may be given to `final_score` again, or to another
+    # process; `everything` says there that the validation data were trained on, too.
+    info = result.info
+    return {
+        "evaluate_every": info.evaluate_every,
+        "monitor": info.monitor,
+        "identity": info.identity,
+        "everything": pooled,
+        "seconds": time.monotonic() - started,
+    }
 
 
 def _check_task(

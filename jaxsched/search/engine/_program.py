@@ -126,11 +126,12 @@ class Program:
         # All that the compiled code depends on. A field too few would run another task's program.
         key = (method, fold.digests.get(method), fold.shape.dtypes, tree, how, self._where(method))
 
+        f = make(self._shape, *how)
+
         def made() -> Function:
             name = "segment" if method == "step" else method
             return Function(name, f, partial(self._jit, method))
 
-        f = make(self._shape, *how)
         function = _FUNCTIONS.get(fold.owner, (key, self._under), made, self)
         # A jaxpr holds NumPy arrays, not copies: those of an earlier one may have changed since.
         function.f = f

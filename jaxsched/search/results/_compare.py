@@ -129,6 +129,7 @@ class Comparison(ByName[Contender]):
         return TextTable.of(title, columns, self._notes())
 
     def _notes(self) -> Iterator[str]:
+        """What the table means: its differences, the choice of the best, the sensitivity."""
         known = [c.difference for c in self.contenders.values() if c.difference]
         # All pairs have as many runs, so the first tells how many.
         if known:

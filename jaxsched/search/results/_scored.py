@@ -227,8 +227,9 @@ class ScoredTrials:
         return trials
 
     def _by(self, metric: str | None, maximize: bool | None, where: str) -> tuple[str, bool]:
-        # Of the sweep's own metric the sweep has said it. A guess for another one, from its name,
-        # would be wrong in silence one day: "perplexity" is minimized, "accuracy" is not.
+        """The metric by which trials are ranked, and whether more of it is better."""
+        # The sweep knows the sense of its own metric. A guess for another one, from its name, would
+        # be wrong in silence one day: "perplexity" is minimized, "accuracy" is not.
         metric = self._known(metric, where)
         if maximize is None and metric != self.metric:
             raise ValueError(

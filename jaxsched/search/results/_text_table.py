@@ -59,6 +59,7 @@ class TextTable:
         )
 
     def _repr_html_(self) -> str:
+        """The table for a notebook, with its notes below."""
         style = ["right" if numeric else "left" for numeric in self._numeric_columns()]
 
         def line(cells: tuple[str, ...], tag: str) -> str:

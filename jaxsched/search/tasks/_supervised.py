@@ -369,6 +369,7 @@ class _Static:
 
 
 def _check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> None:
+    """Raises if an update reads more samples than there are."""
     if batch_size * accumulation <= samples:
         return
     if accumulation == 1:
