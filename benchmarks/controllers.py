@@ -11,7 +11,7 @@ branches go on for 100 updates, one at the same rate ("stay") and one at a tenth
 The gain of a decay is log(stay / drop), a loss on 1000 training examples. What was known before the
 branch (the averaging gap) is compared with it.
 
-*rules*: the same model, data, seeds and budget under every rule; a rule is told the validation loss
+*rules*: the same model, data, seeds and budget under every rule; a rule gets the validation loss
 of the weights, and of the window's mean of them, every 50 updates. Test accuracy of the last
 weights, and of the mean of the last window's weights.
 """

@@ -133,7 +133,7 @@ def merged(n: int) -> Callable[[], Any]:
 
 
 def found(trials: int, steps: int = 4, ties: bool = False) -> search.SweepResult:
-    """A result of so many trials, of two settings, that nobody trained."""
+    """A result of so many trials, of two settings, made without training."""
     made = search.zipped(
         js.cosine_decay,
         peak=np.geomspace(1e-4, 0.1, trials).tolist(),

@@ -411,7 +411,7 @@ def mixed() -> None:
 
 
 def watched() -> None:
-    """Controllers that are told every 100 updates, against schedules; and what they share."""
+    """Controllers with a report every 100 updates, against schedules; and what they share."""
     model = mlp()
     plain = [js.cosine_decay(float(r), 2000) for r in RATES[:16]]
     alone = [js.Plateau(schedule, patience=1) for schedule in plain]

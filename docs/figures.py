@@ -31,7 +31,7 @@ LOOK = {
 
 
 def watched(controller: Any) -> js.Table:
-    """The rates of a controller that is told a loss that stalls."""
+    """The rates of a controller while a loss stalls."""
 
     def step(state: Any, loss: Any) -> Any:
         reported = state.step % 40 == 39

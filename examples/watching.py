@@ -4,7 +4,7 @@
     python -m examples.watching --quick      # does it run?
 
 The perceptron 16-64-64-26 on UCI Letter, SGD with momentum and a little weight decay, batch 32,
-2000 steps, four seeds. Every rule trains from the same weights on the same batches; each is told
+2000 steps, four seeds. Every rule trains from the same weights on the same batches. Each gets
 the validation loss every 50 steps, `AutoDecay` also that of the mean of the last 50 steps' weights.
 Nothing is chosen on test data: the table shows the test accuracy of the last weights, and in
 brackets that of the mean. It is one sweep of `search.Averaged(task)`, in which controllers are

@@ -91,7 +91,7 @@ def test_what_is_not_known_is_not_said():
     halted = compared(stopped=np.array([-1, -1, 5, -1, -1, -1]))
     assert halted["cosine"].sensitivity == compared()["cosine"].sensitivity  # it had diverged
     alive = {"stopped": np.array([-1, -1, 5, -1, -1, -1]), "diverged": np.full((6, 1, 3), -1)}
-    assert np.isnan(compared(**alive)["cosine"].sensitivity)  # nobody knows what 0.4 would be
+    assert np.isnan(compared(**alive)["cosine"].sensitivity)  # its score at 0.4 is unknown
     lost = result_of([[1, 2], [NAN, NAN]], [{}, {}], kinds=["a", "b"]).compare()
     assert lost["b"].best is None
     assert "none has a score" in str(lost)

@@ -133,7 +133,7 @@ def test_bounce_against_the_published_rule():
     expected = list(abel(norms, 0.5))
     assert expected[-1] < 0.1
     assert scales(Bounce(1.0, 0.5), {"norm": norms}).tolist() == expected
-    # Between two looks anything may happen; NaN and what isn't reported are no look.
+    # Between two looks anything may happen; a NaN or a missing report is not a look.
     often = np.stack([norms, rng.rand(40), np.full(40, np.nan)], axis=1).astype(np.float32)
     flags = np.tile([True, False, True], 40)
     got = scales(Bounce(1.0, 0.5), {"norm": often.ravel(), "reported": flags})

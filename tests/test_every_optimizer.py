@@ -39,7 +39,7 @@ def test_every_optimizer_takes_an_injected_rate(module, name):
     schedule = js.Linear(0.1, 0.0, 10)
     tx = js.inject(getattr(module, name))(learning_rate=schedule, **NEEDS.get(name, {}))
     grads = jax.tree.map(lambda x: x[None], PARAMS) if name in EXAMPLES else PARAMS
-    # Those with a line search or a curvature are told of the loss; the others do not care.
+    # Those with a line search or a curvature read the loss; the others ignore it.
     told = {"value": jnp.float32(1.0), "grad": PARAMS, "value_fn": loss}
     if name == "sophia":
         told = {"obj_fn": loss}

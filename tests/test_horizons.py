@@ -101,4 +101,4 @@ def test_a_drop_in_that_jumps_after_its_end_names_the_repair():
 def test_the_rise_of_a_warmup_holds_its_end():
     for schedule in (torch.LinearLR(0.1, 0.1, 1.0, 10), optax.polynomial_schedule(0.0, 0.1, 2, 10)):
         assert [schedule.host(t) for t in (9, 10, 99)][1:] == [0.1, 0.1]
-    assert optax.polynomial_schedule(0.25, 0.5, 0, 10).host(99) == 0.25  # a power of 0 is no rise
+    assert optax.polynomial_schedule(0.25, 0.5, 0, 10).host(99) == 0.25  # no rise with power 0

@@ -13,7 +13,7 @@ MIB = 2**20
 
 @pytest.fixture
 def groups(monkeypatch, tmp_path):
-    """Makes the files of control groups; ``own`` is what the process is told of its own."""
+    """Makes the files of control groups; ``own`` is what the process reads of its own."""
 
     def make(own, files):
         monkeypatch.setattr(_machine, "_CGROUPS", tmp_path)

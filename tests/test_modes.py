@@ -107,7 +107,7 @@ def test_every_schedule_with_every_single_operation_checked_for_nan_and_inf(name
     strong, real = as_arrays(ALL[name])
     steps = marks(strong)
     want = np.asarray(strong(steps))
-    exact = np.abs(steps) <= 2**24  # further steps are no float32
+    exact = np.abs(steps) <= 2**24  # a float32 holds no steps beyond
     # The loop of Repeat has the same operations in each round, and these steps few cycles.
     monkeypatch.setattr(_repeat, "_BITS", 5)
 

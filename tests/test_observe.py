@@ -1,4 +1,4 @@
-"""What controllers are told between updates, and what they remember of it."""
+"""Reports to controllers between updates, and what stays of them in the state."""
 
 import chex
 import jax

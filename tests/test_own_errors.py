@@ -1,4 +1,4 @@
-"""What a schedule or a controller of one's own does wrong is told in its name, with the repair."""
+"""Errors of one's own schedule or controller name it, with the repair."""
 
 import math
 import re

@@ -83,7 +83,7 @@ def test_a_constant_negative_metric_is_a_plateau_here_and_not_in_optax():
 )
 def test_nan_policy(nan, expected, mode):
     plateau = Plateau(1.0, FACTOR, patience=1, min_scale=0.1, mode=mode, nan=nan)
-    # Infinitely good is no measurement either, or, as in the other libraries, the best for good.
+    # An infinite value does not count either; in other libraries it would stay the best for ever.
     values = np.float32([1.0, 1.0, np.nan, -np.inf if mode == "min" else np.inf, 1.0, 1.0])
     np.testing.assert_allclose(scales(plateau, values), expected, rtol=1e-6)
 
@@ -94,7 +94,7 @@ def test_nan_in_an_accumulated_evaluation():
     state = ignoring.init()
     for value in values:
         state = ignoring.update(state, value=value)
-    # (1 + 3) / 2 and (2 + 2) / 2: the NaN is no report.
+    # (1 + 3) / 2 and (2 + 2) / 2: the NaN is not reported.
     assert (float(state.best), float(state.scale), int(state.seen)) == (2.0, 0.5, 4)
     bad = Plateau(1.0, FACTOR, patience=0, accumulate=2, nan="bad")
     assert scales(bad, values).tolist() == [1.0, 0.5, 0.5, 0.5, 0.5]

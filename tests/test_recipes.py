@@ -142,7 +142,7 @@ def test_an_example_tunes_a_schedule_by_its_gradient():
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint32, jnp.uint8, jnp.uint32, np.int64])
 def test_lengths_of_every_integer_kind_do_not_wrap(kind):
-    """`steps - warmup - decay` of unsigned numbers is no huge stable phase."""
+    """`steps - warmup - decay` of unsigned numbers does not become a huge stable phase."""
     with pytest.raises(ValueError, match="must fit into steps"):
         js.wsd(1.0, kind(10), 8, 8)
     lr = js.wsd(1.0, kind(100), kind(10), kind(20))

@@ -1,4 +1,4 @@
-"""The CPU convolution is lax's, to rounding; and one is told when it would help."""
+"""The CPU convolution is lax's, to rounding; and a warning says when it would help."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""A controller is told a metric of its own sense: less or more of it is better for both."""
+"""A controller gets a metric of its own sense: less or more of it is better for both."""
 
 import contextlib
 

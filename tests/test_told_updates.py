@@ -1,4 +1,4 @@
-"""What an update is told (the loss, its gradient) reaches all parts of an optimizer."""
+"""Arguments of an update (the loss, its gradient) reach all parts of an optimizer."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What a type checker takes, and what it refuses: for ``make lint``, nobody runs it.
+"""What a type checker takes, and what it refuses: for ``make lint``; it is never run.
 
 The ignored errors at the end must be there: an ignore without one is an error.
 """

@@ -26,7 +26,7 @@ from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import AbstractWrapper, Shift, Stretch, Window
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_MOST = 6  # phases that are told one by one
+_MOST = 6  # phases that are shown one by one
 
 
 def explain(schedule: Any) -> str:
@@ -37,8 +37,8 @@ def explain(schedule: Any) -> str:
     >>> print(explain(js.warmup_cosine(0.1, 100, 10)).splitlines()[0])
     Linear from 0 to 0.1 in 10 steps, then Cosine from 0.1 to 0 in 90 steps, which holds.
     """
-    # A controller's curve depends on metrics that nobody has told it, so the picture is that of a
-    # run in which it never acts; what is around it, a warmup before it, belongs to the picture.
+    # A controller's curve depends on metrics, which are unknown here. So the picture is that of a
+    # run in which it never acts; a warmup before it, or another wrapper, belongs to the picture.
     base = schedule
     around = []
     while isinstance(base, AbstractController):
@@ -160,8 +160,8 @@ def _phases_in_words(schedule: Any) -> str:
         if not isinstance(inner, (Shift, Stretch, Window)):  # whose phases are those of the inner
             around.append(f"{type(inner).__name__} of")
         inner = inner.schedule
-    # The values that are told are those of the whole, with what is around it; but noise would make
-    # a constant one "from 0.0987 to 0.1012", which is one draw of it.
+    # The text has the values of the whole, with the wrappers around it. But noise would make a
+    # constant one "from 0.0987 to 0.1012", which is one draw of it.
     phases = phases_of(schedule)
     if "Noisy of" in around:
         is_noisy = lambda x: isinstance(x, Noisy)
@@ -208,7 +208,7 @@ def _phase_in_words(schedule: Any, name: str, start: float, end: float | None) -
         return f"{name} {first:.4g} for {length}"
     # At its end a phase has its last value, unless the next one begins with another: then the value
     # jumps there by more than the phase changed in its last tenth, and the one just before counts.
-    # What is left of a 0 by the rounding of a length, 1e-18, is told as 0.
+    # A 0 that the rounding of a length has made 1e-18 is shown as 0.
     early, near, last = schedule.host(end - (end - start) * np.array([0.1, 1e-5, 0.0]))
     last = near if abs(near - last) > 0.5 * abs(early - last) else last
     last = last if abs(last) > 1e-12 * abs(early) else 0.0

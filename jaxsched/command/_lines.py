@@ -46,7 +46,7 @@ _NAMES = (ast.Attribute, ast.Name, ast.Subscript)
 
 
 class Placed(Word):
-    """What only the program knows and is told with its line, since it is not a name alone."""
+    """What only the program knows, with its line in messages, since it is not a name alone."""
 
 
 class Lines(Reader):
@@ -88,8 +88,8 @@ class Lines(Reader):
 
     def rates(self, call: Call) -> list[Any]:
         """What an optimizer says of its rate; one that is not known, by the name of it."""
-        # An optimizer that is in no list is told by `lr=` or `learning_rate=` alone: the place of a
-        # rate among its positional arguments is a guess.
+        # An optimizer that is in no list is known by `lr=` or `learning_rate=` alone: a place among
+        # its positional arguments would be a guess.
         if self.source(call):
             return []
         place = 0 if self.library in RATE_FIRST else 1

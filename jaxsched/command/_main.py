@@ -42,8 +42,8 @@ A text is written as docs/config.md says. Exit codes: 0, 1 (nothing was found: a
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     # Imports of JAX are in the functions that make a schedule: `--help`, a slip and `names` answer
-    # in 0.1 to 0.2 s, with JAX it would take more than a second. An unknown option is told by the
-    # subcommand's parser, which alone knows the options that are like it.
+    # in 0.1 to 0.2 s, with JAX it would take more than a second. An unknown option is refused by
+    # the subcommand's parser, which alone knows similar ones.
     parser = make_parser()
     given, rest = parser.parse_known_args(arguments)
     if rest:
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: tell(f"warning: {message}")
             code = int(given.run(given))
-            sys.stdout.flush()  # while what is wrong with it can be told
+            sys.stdout.flush()  # while its error can still be shown
             return code
     except (ValueError, TypeError, ImportError, OSError) as error:
         # `jaxsched names | head` closes the pipe: Python would tell of it once more when it flushes

@@ -26,8 +26,7 @@ from jaxsched.schedules._wrappers import Shift, Window
 # The drop-ins take Python numbers, arrays (populations) and tracers alike, so none of them branches
 # in Python on a number. `where` chooses a number, in a program by a select. `surely` chooses a
 # form, and only if the numbers are known: with traced ones the general form is made, which has the
-# same values and costs a piece more. A rule that a number breaks is told by `violates`, also of
-# known numbers only.
+# same values and costs a piece more. `violates` checks a rule, also of known numbers only.
 
 
 def where(rule: Callable[..., Any], condition_of: tuple[Leaf, ...], x: Leaf, y: Leaf) -> Leaf:
@@ -119,8 +118,8 @@ def onward(schedule: AbstractSchedule) -> AbstractSchedule:
 
 def lasting(schedule: AbstractSchedule, steps: Leaf) -> AbstractSchedule:
     """The same values, in a run of ``steps``, which is longer or shorter than the schedule."""
-    # A shorter run must not cut the schedule off: peers go on with the curve after the length that
-    # they were told, and so would a run that is made longer.
+    # A shorter run must not cut the schedule off: peers go on with the curve after the length of
+    # the run, and so does a run that is made longer.
     length = schedule.duration
     if length is None or not surely(operator.ne, length, steps):
         return schedule

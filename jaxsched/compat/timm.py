@@ -335,10 +335,10 @@ def _cycles(
 ) -> AbstractSchedule:
     """Cycles of a fall, whose peaks decay and whose low does not; ``met``: the fall ends on it."""
     # timm finds the cycle of a step by a logarithm, rounded down, which misses a restart where the
-    # logarithm comes out below a whole number; `Repeat` finds it exactly. A limit of 0 is no cycle:
-    # `lr_min` from the start. The peak falls from cycle to cycle and `lr_min` stays, so that a
-    # cycle is not a multiple of the one before: the rest of one is (from `high` to 0), beside
-    # cycles of (0 to `low`) that do not decay.
+    # logarithm comes out below a whole number; `Repeat` finds it exactly. With a limit of 0 there
+    # is no cycle, but `lr_min` from the start. The peak falls from cycle to cycle and `lr_min`
+    # stays, so no cycle is a multiple of the one before. But it is a sum of two parts, of which one
+    # is multiplied: from `high` to 0, which decays, and from 0 to `low`, which does not.
     growth, decay, limit = cycles
     if surely(lambda limit: limit == 0, limit):
         return Constant(low)

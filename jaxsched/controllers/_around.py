@@ -26,7 +26,7 @@ class Rate(AbstractTimed):
     Args:
         value: filled in at each update.
         steps: length of what the controller follows, in optimizer updates; ``None``: no end.
-        endless: whether that is no constant and has no end. ``Around`` sets it, and ``steps``.
+        endless: whether that has no end and is not a constant. ``Around`` sets it, and ``steps``.
 
     >>> import jaxsched as js
     >>> js.controllers.Around(js.Plateau(0.1), 0.5 * js.controllers.Rate()) == 0.5 * js.Plateau(0.1)

@@ -295,7 +295,7 @@ def bottom(followed: Any) -> AbstractSchedule:
 
 
 def reads(controller: AbstractController) -> set[str]:
-    """What it and the controllers below it must be told."""
+    """The metrics that it and the controllers below it read."""
     return {name for level in levels(controller) for name in level.reads}
 
 

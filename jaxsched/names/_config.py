@@ -59,7 +59,7 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
         A schedule or controller.
 
     Raises:
-        ValueError: if a name, a unit or a text is unknown; the nearest names are told.
+        ValueError: if a name, a unit or a text is unknown; the message has the nearest names.
         TypeError: if an argument is unknown or missing, or it is not a config.
 
     >>> import jaxsched as js

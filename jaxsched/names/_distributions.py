@@ -55,7 +55,7 @@ def column(
     if word != "":
         check_choice(f"{where}, distribution,", word, NAMES)
     name, stepped = word.removeprefix("q_"), word.startswith("q_")
-    # A table has one of four forms, told by the words in it; a word of another form beside them is
+    # A table has one of four forms, known by its words; a word of another form beside them is
     # refused, since it would have no effect. Only mu and sigma need the distribution's name.
     words: tuple[str, ...]
     names: Collection[str]

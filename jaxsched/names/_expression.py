@@ -19,8 +19,8 @@ from jaxsched._bounds import check_text
 
 DEPTH = 100
 _LENGTH = 20_000
-# A number with a percent sign or a unit, which stays a text: `10%` and `3 epochs` are no Python, so
-# they get quotes before its parser sees them. Texts in quotes are matched first, and left alone.
+# A number with a percent sign or a unit, which stays a text: `10%` and `3 epochs` are not Python,
+# so they get quotes before its parser sees them. Texts in quotes are matched first, and left alone.
 _MEASURED = re.compile(
     r"'[^']*'|\"[^\"]*\"|(?<![\w.])(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
     r"([ ]*%|[ ]*[A-Za-z]+(?:[ ]+[A-Za-z]+)?)?"
@@ -117,8 +117,8 @@ def dotted(node: ast.AST) -> str:
 class Reader:
     """Makes values of the nodes of Python's parser."""
 
-    # What is not taken here is refused, by name: there is no attribute, subscript, comprehension or
-    # lambda that has a meaning, so a new node of Python is refused as well. `convert` overrides
+    # All other nodes are refused, by name: attributes, subscripts, comprehensions and lambdas have
+    # no meaning here, and a new node of Python is refused as well. `convert` overrides
     # `value`, `word` and `call`, which know the names of a program.
 
     def __init__(self, where: str):
@@ -151,7 +151,7 @@ class Reader:
                 return f"-{value}"
             return -value if isinstance(value, (int, float)) else Call("*", (-1, value))
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            # The left side is not deeper: a sum of 200 terms leans to the left, and is no nesting.
+            # The left side is not deeper: a sum of 200 terms leans to the left, without nesting.
             operands = self.value(node.left, depth), inner(node.right)
             return Call(_OPERATORS[type(node.op)][0], operands)
         if isinstance(node, ast.Call) and dotted(node.func):

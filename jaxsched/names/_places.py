@@ -118,7 +118,7 @@ class Place:
         return int(getattr(units, steps)(abs(amount))) * (1 if amount >= 0 else -1)
 
     def refused(self, where: str, text: str, unit: str) -> ValueError:
-        """The error of a length that cannot be told in steps here."""
+        """The error of a length whose number of steps is unknown here."""
         wanted, within = "a number of steps", f" within {self.around}" if self.around else ""
         if unit == "share":
             why = ": a percentage is of the length of a recipe, or of units=js.Units(steps=...) "
@@ -140,7 +140,7 @@ class Place:
         units, size = self.units, "steps" if name == "steps" else "samples"
         repair = f" within {self.around}" if self.around else f", or units=js.Units({size}=...)"
         if size == "samples" and self.around in ("", *_PARTS) and getattr(units, size, None):
-            # Where samples / batch is no whole number, an epoch has now one update more, now less.
+            # Where samples / batch is not whole, some epochs have one update more than others.
             if units.epochs(_MANY) == _MANY * units.epochs(1):
                 return {name: units.epochs(1)}
             repair = ": not every epoch of the run has as many updates"

@@ -68,9 +68,9 @@ def _body(path: Path) -> list[ast.stmt]:
 @functools.cache
 def ours() -> dict[str, Entry]:
     """Recipes, pieces and controllers, ``share``, and what `Units` makes of one, by name."""
-    # What is public is told by a decorator, `@recipe` or `@struct`, and by the file (`_name.py`):
-    # so each is read as a module is, without running it, and a recipe that is made in another way
-    # than by a `def` would be missed. A test compares all with the imported ones. It takes 70 ms;
+    # Public names are known by a decorator, `@recipe` or `@struct`, and by the file (`_name.py`).
+    # Each file is parsed and not run, so a recipe that is made in another way than by a `def` would
+    # be missed. A test compares all with the imported ones. It takes 70 ms;
     # to import them takes a second, most of it JAX.
     sources: dict[str, Entry] = {}
     fields: dict[str, dict[str, ast.AnnAssign]] = {}  # of a class, with those of its bases

@@ -129,8 +129,8 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Tree:
     """The number that a text is for an argument, or a `Length`; else the text. It loads no JAX."""
     # In this order: a word of a closed set ("cosine"), a plain number, a flag, a time of Composer
     # that needs the trainer's arguments, an amount with a unit. What begins as a number does, for
-    # an argument that is a length, and is none of these, is an error here: as a text it would be
-    # told as a wrong type later, without its form.
+    # an argument that is a length, and is none of these, is an error here: later it would
+    # be refused as a text, by a message without the form of a length.
     bounds = source.bounds.get(argument, {}) if source else {}
     number: Any = text if "options" in bounds else value(text)
     if number is not text or len(text) > _LONGEST or "options" in bounds:

@@ -161,8 +161,8 @@ def _injected_optimizer(
     ) -> tuple[PyTree, PyTree]:
         # The state decides, not what this optimizer was built with: that is what makes a swapped
         # schedule act. Only an opaque controller, which no state can hold, comes from `sources`.
-        # All that follows sees the count and the controllers from before this update: its metric is
-        # told with the gradients of the same step, and acts from the next update on.
+        # All that follows sees the count and the controllers from before this update: the metric
+        # that comes with its gradients acts from the next update on.
         extra = with_forwarded(extra, updates)
         live = {k: state.schedules.get(k, s) for k, s in sources.items()}
         values = {k: state.value(k, s, **extra) for k, s in live.items()}
@@ -249,7 +249,7 @@ def _scheduled_arguments(
 ) -> dict[str, Any]:
     """The arguments that are schedules; without any, those that are numbers of JAX."""
     # In this order: what the user said to leave alone, a forgotten call, which would be taken for a
-    # function of theirs, and only then what is a schedule. A plain function is no schedule here: it
+    # function of theirs, and only then the schedules. A plain function does not count as one: it
     # may as well be the mask of a weight decay.
     sources: dict[str, Any] = {}
     for argument, value in bound.arguments.items():
@@ -314,7 +314,7 @@ def _takes_number(parameter: inspect.Parameter) -> bool:
         # sgd(momentum: float | None = None) takes numbers, adamw(mask: Any = None) doesn't.
         kinds = typing.get_args(parameter.annotation)
         return not kinds or float in kinds
-    if isinstance(default, (bool, str, bytes)):  # a bool is an int: `nesterov` is no number
+    if isinstance(default, (bool, str, bytes)):  # a bool is an int, but `nesterov` is a flag
         return False
     return is_source(default) or isinstance(default, (int, float)) or hasattr(default, "dtype")
 

@@ -52,7 +52,7 @@ def _register(kind: type) -> None:
     """Makes a class in an optimizer's state known to ``jax.export``."""
     if kind in (tuple, list, dict, type(None)):
         return
-    # What is no leaf of a struct is a tuple of its static fields, words and whole numbers. JSON has
+    # Beside its leaves a struct has a tuple of its static fields, words and whole numbers. JSON has
     # all of them but the tuple, which `_tuples` makes again of a list.
     name = _name(kind)
     try:

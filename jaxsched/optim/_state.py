@@ -153,7 +153,7 @@ def write_back(opt_state: PyTree, arrays: PyTree, saved: PyTree = None) -> PyTre
         return arrays
     if not isinstance(opt_state, nnx.Optimizer):
         return _in_variables(nnx, opt_state, arrays)
-    # Whoever holds this optimizer holds its variables: the new values go into the old ones.
+    # A user who holds this optimizer holds its variables: the new values go into the old ones.
     if same_structure(nnx.as_pure(opt_state.opt_state), arrays):
         nnx.update(opt_state.opt_state, nnx.state(arrays))
     else:  # a schedule of another kind came with a checkpoint

@@ -95,7 +95,7 @@ def plain(value: object, depth: int = 0) -> str:
     """A text of a value, without addresses: a class or function by its module and name.
 
     An object whose class has no ``__repr__`` shows its public attributes. Functions that share a
-    name (lambdas, closures) or hold values (``partial``) and arrays are told apart by a digest.
+    name (lambdas, closures) or hold values (``partial``) and arrays have a digest in it.
     """
     if type(value) in _SCALARS:
         return repr(value)

@@ -52,7 +52,7 @@ class Bar:
 
     def on_segment(self) -> None:
         """Draws the line anew if it is time to; called under the ledger's lock."""
-        self._compiling.pop(threading.get_ident(), None)  # if it failed, no end was told
+        self._compiling.pop(threading.get_ident(), None)  # if it failed, its end was not reported
         if time.monotonic() - self._last >= max(_SECONDS, self._took / _SHARE):
             self.draw()
 
@@ -184,7 +184,7 @@ def progress_line(
         return
     with bar:
         line = Bar(ledger, bar)
-        # These are of the process: what another sweep compiles meanwhile would be told here, too.
+        # These are of the process: compilations of another sweep would be shown here, too.
         jax.monitoring.register_scalar_listener(line.on_compile)
         jax.monitoring.register_event_duration_secs_listener(line.on_compiled)
         listeners.append(line.on_segment)

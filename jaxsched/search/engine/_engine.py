@@ -93,7 +93,7 @@ class Engine:
         """Trains until nothing is left, or until there is no memory for so many threads."""
         try:
             while taken := self._take(number):
-                # Counted before: whoever finds fewer after its failure need not make room itself.
+                # Counted before: one that finds fewer after its failure need not make room itself.
                 beside = self._others_on_device(number)
                 try:
                     self._train(number, *taken)

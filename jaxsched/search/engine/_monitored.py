@@ -1,4 +1,4 @@
-"""Metrics: those that a sweep asks for, and those that its controllers are told."""
+"""Metrics: those that a sweep asks for, and those that its controllers read."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_measured(
 def _check_reports(
     request: Request, table: ScheduleValues, measured: tuple[str, ...], validation: tuple[str, ...]
 ) -> str:
-    """Raises unless the controllers are told what they read; returns as ``check_measured``."""
+    """Raises unless the reports have what the controllers read; returns as ``check_measured``."""
     if both := sorted({*table.names} & {*measured}):
         raise ValueError(
             f"sweep(task=...): step must not return a metric {', '.join(map(repr, both))} in a "

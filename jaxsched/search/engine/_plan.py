@@ -89,7 +89,7 @@ class Plan:
 
     @property
     def reported(self) -> Sequence[int]:
-        """The steps within the longest run after which controllers are told what was measured."""
+        """The steps within the longest run whose evaluations are reported to controllers."""
         every = self.every if self.table.controlled else None
         return () if every is None else range(every, self.longest, every)
 

@@ -61,9 +61,9 @@ def backend_for(
 class AbstractBackend:
     """What a sweep asks of wherever it is trained."""
 
-    # There are three, and above this file nobody asks which one it has: devices of this process, a
-    # mesh with other processes, and workers of an executor (``_workers.py``). What is the same call
-    # for all, such as ``agree``, does nothing where there is nobody to agree with.
+    # There are three: devices of this process, a mesh with other processes, and workers of an
+    # executor (``_workers.py``). No code above this file asks which one it has: ``agree``, say, is
+    # called on all of them, and does nothing where there is one process.
 
     width: Any  # int, of the programs
     platform: str

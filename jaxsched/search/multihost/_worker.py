@@ -118,8 +118,8 @@ def _errors_as_reports(function: Callable[..., Report]) -> Callable[..., Report]
             text = f"{type(error).__name__}: {error}{notes}"
             return Report(place(), problem=text, details=traceback.format_exc())
         if report.signal:
-            # A pool would catch an exit, and wait for a worker that it has terminated. What a
-            # handler raises is no error of the unit: its call is lost, and goes on in another one.
+            # A pool would catch an exit, and wait for a worker that it has terminated. An
+            # error of the handler is not one of the unit: its call is lost, and goes on in another.
             signal.raise_signal(report.signal)
             raise SystemExit(128 + report.signal)
         return report

@@ -200,7 +200,7 @@ class WorkersBackend(AbstractBackend):
         """The units of what is missing, the longest first."""
         # More units even out workers of different speed, and are lost in smaller parts. But each
         # one costs a call and trains its trunk again, so a user's number is taken as it is, and
-        # ours is lowered where that costs more (``cut`` is told of the workers then).
+        # ours is lowered where that costs more (``cut`` is given the number of workers then).
         workers, given = self._pool.workers or _WORKERS, self._most
 
         def most(updates: int) -> int:

@@ -1,10 +1,10 @@
 """``range_test``: a short run with a rising rate, for a few seeds, that answers "which rate?".
 
 It is a sweep of one trial, by the program of a sweep: so each compiles nothing after the other. The
-ramp is a table of values as any schedule is, so its length, its ends and the seeds are no part of
-the program. The price: a seed whose loss climbs trains on until it is not finite, or the test ends.
-Where it has diverged is found on the host afterwards (``_climbed``), and what the curves say is
-read off there, too (``_result.py``).
+ramp is a table of values as any schedule is, so neither its length and ends nor the seeds are part
+of the program. The price: a seed whose loss climbs trains on until it is not finite, or the test
+ends. Where it has diverged is found on the host afterwards (``_climbed``), where the curves are
+also read (``_result.py``).
 """
 
 from __future__ import annotations

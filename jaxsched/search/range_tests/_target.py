@@ -83,8 +83,8 @@ def target_of(schedule: Any) -> TargetShape:
 def _begin_peak_end(where: str, schedule: Followed) -> tuple[float, float, float]:
     """First value, largest value and end value of a schedule; a controller cuts all it may."""
     if isinstance(schedule, AbstractController):
-        # What it does is unknown before it is told anything. It is taken to cut as far as it may,
-        # so that it counts as a decay.
+        # What it does depends on metrics. It is taken to cut as far as it may, so that it counts as
+        # a decay.
         begin, peak, end = _begin_peak_end(where, untold(schedule))
         return begin, peak, end * math.prod(level.lowest() for level in levels(schedule))
     if not all(map(is_concrete, jax.tree.leaves(schedule))):

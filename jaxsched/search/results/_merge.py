@@ -139,8 +139,8 @@ def _checked_shards(results: list[SweepResult]) -> list[Shard]:
 
 def _check_one_sweep(results: list[SweepResult], shards: list[Shard]) -> None:
     """Raises, with the differences, unless the same was trained and measured in all parts."""
-    # A shard tells what identifies the whole sweep. The rest is told by the results themselves,
-    # which someone may have changed since, by `dataclasses.replace` say.
+    # A shard tells what identifies the whole sweep. The rest is read off the results themselves,
+    # which a user may have changed since, by `dataclasses.replace` say.
     sweeps = [
         {
             **s.sweep,

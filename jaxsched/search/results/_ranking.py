@@ -1,7 +1,7 @@
 """Scores of trials: means, their errors, and whether two of them differ.
 
 Two questions are kept apart. How sure is a mean? For that the variance of few runs is pooled over
-trials, which costs little: an error that is somewhat off misleads nobody. Do two trials differ? A
+trials, which costs little: an error that is somewhat off does no harm. Do two trials differ? A
 claim rests on that, so it uses the paired differences of these two alone, which are independent of
 what the other trials do.
 """

@@ -214,9 +214,8 @@ class ScoredTrials:
         Raises:
             ValueError: if none has.
         """
-        # Trials of several kinds have settings of their own, so one that is not everywhere is no
-        # error.
-        text = isinstance(name, str)  # what has no hash is no name either
+        # Trials of several kinds have settings of their own, so not all need have this one.
+        text = isinstance(name, str)  # another type may not be hashable
         trials = [i for i, trial in enumerate(self.trials) if text and name in trial.settings]
         if not trials:
             known = sorted({n for trial in self.trials for n in trial.settings})

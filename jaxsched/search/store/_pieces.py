@@ -144,7 +144,7 @@ def _check_pieces(
     wanted: dict[str, Expected] = {"values": (np.float32, (*rows, updates))}
     wanted |= {f"train/{name}": (np.float32, (updates,)) for name in ("loss", *groups["train"])}
     for name, curve in groups["validation"].items():
-        # Controllers are told a metric that is an integer, or of 64 bits, in float64.
+        # A metric that is an integer, or of 64 bits, is reported to controllers in float64.
         dtype = np.float64 if curve.dtype == np.float64 else np.float32
         wanted[f"validation/{name}"] = (dtype, (evaluations,))
     wanted |= {f"sums/{i}": (np.uint8, sums.get(f"sums/{i}", ())) for i in range(len(roots))}

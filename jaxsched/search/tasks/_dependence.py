@@ -277,7 +277,7 @@ def _while_flow(params: Mapping[str, Any]) -> Flow:
     cond, own = params["cond_nconsts"], params["body_nconsts"]
     first = cond + own
     unchanged = [source == own + k for k, source in enumerate(body.same)]
-    # How often the body runs depends on the condition, and so does whatever it changes.
+    # How often the body runs depends on the condition, and so does all that it changes.
     constants = condition.reads[0] & ((1 << cond) - 1)
     control = constants | condition.reads[0] >> cond << first
     masks = [m << cond | (0 if k else control) for m, k in zip(body.reads, unchanged, strict=True)]

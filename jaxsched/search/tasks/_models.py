@@ -73,12 +73,12 @@ def _linen_model(module: Any, sample: PyTree) -> Model:
     from flax import errors
 
     known = inspect.signature(type(module).__call__).parameters
-    # A mode that the module has as a field stays as it is: Flax refuses one that is told twice.
+    # A mode that the module has as a field stays as it is: Flax refuses one that is given twice.
     modes = {n: v for n, v in _MODES.items() if n in known and getattr(module, n, None) is None}
     model = _Linen(module, sample, modes, random=False)
     # No attribute of a module says whether it draws in training, since a Dropout may be anywhere
     # inside: so it is first called without keys. Evaluation has none, and changes no variables; a
-    # module that is not told its mode would drop units of what it is measured on.
+    # module whose call has no mode would drop units in evaluation, too.
     try:
         model.trace(train=True)
     except errors.InvalidRngError:

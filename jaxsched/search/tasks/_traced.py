@@ -39,8 +39,8 @@ METHODS = ("init", "step", "evaluate")
 # The trace is all that takes a task apart. The programs, the feed, the store and the identity of a
 # sweep need shapes, jaxprs, digests, arrays and batches, and ask the fold for them. So what is odd
 # about tasks is known in this file alone: arrays that are read from a disk, data behind closures,
-# no batches at all. Folds whose programs have equal digests share a compiled one, and are told
-# apart by their arrays, which are its last arguments.
+# no batches at all. Folds whose programs have equal digests share a compiled one; they differ in
+# their arrays, which are its last arguments.
 @dataclasses.dataclass(frozen=True)
 class Fold:
     """A task, or a fold of one, that was traced: from here on it answers for the task."""
