@@ -1,7 +1,9 @@
 """What is compiled once: for one object, as long as it computes the same; and Python numbers."""
 
 import gc
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import chex
@@ -16,8 +18,8 @@ from sweep_tasks import Plain, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Averaged
-from jaxsched.search.engine import _program
-from jaxsched.search.engine._feed import Feed
+from jaxsched.search.engine import _feed, _program
+from jaxsched.search.engine._feed import Feed, padded
 from jaxsched.search.engine._products import narrow_first
 from jaxsched.search.engine._program import FunctionCache
 from jaxsched.search.engine._random import draw_ahead, with_draws
@@ -32,7 +34,7 @@ def sweep(task, trials=RATES, **arguments):
     )
 
 
-def test_a_task_may_fill_one_buffer_with_all_of_its_batches():
+def test_a_task_may_fill_one_buffer_with_all_of_its_batches(monkeypatch):
     buffer = np.zeros(64 + 16, np.float32)
     buffer = buffer[-buffer.ctypes.data // 4 % 16 :][:64]  # so aligned that JAX would not copy it
 
@@ -48,8 +50,11 @@ def test_a_task_may_fill_one_buffer_with_all_of_its_batches():
         longest=128,
         caller="sweep",
     )
-    feed = Feed(plan)
-    first, second = (feed.get(0, 0, chunk, jax.devices()[0]) for chunk in (0, 1))
+    slow = lambda *arguments: time.sleep(0.01) or padded(*arguments)
+    monkeypatch.setattr(_feed, "padded", slow)
+    with ThreadPoolExecutor(2) as units:  # which share the task
+        read = lambda chunk: Feed(plan).get(0, 0, chunk, jax.devices()[0])
+        first, second = units.map(read, (0, 1))
     assert (float(first[0]), float(second[0])) == (0, 64)
 
 

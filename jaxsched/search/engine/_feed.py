@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxsched._types import PyTree
 from jaxsched.search.engine._devices import Place, put
 from jaxsched.search.engine._plan import Plan
+from jaxsched.search.tasks._reading import READING
 from jaxsched.search.tasks._returned import nbytes
 
 _BYTES = 64 << 20
@@ -33,9 +34,10 @@ class Feed:
             start, steps = chunk * length, plan.longest
             count = min(length, steps - start)
             seeded = plan.seeds[seed]
-            drawn = plan.folds[fold].batches.read(seeded, start, count, steps, plan.caller)
-            # A copy: a task may reuse one buffer, and JAX need not copy an array that it is given.
-            drawn = jax.tree.map(lambda x: padded(x, length), drawn)
+            with READING:
+                drawn = plan.folds[fold].batches.read(seeded, start, count, steps, plan.caller)
+                # A copy, for the buffer: JAX need not make one of an array that it is given.
+                drawn = jax.tree.map(lambda x: padded(x, length), drawn)
             size = nbytes(drawn)
             while self._cache and self._bytes + size > _BYTES:
                 self._bytes -= nbytes(self._cache.pop(next(iter(self._cache))))

@@ -18,6 +18,7 @@ from jaxsched.search.engine._feed import padded
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program
 from jaxsched.search.tasks._pool import device_memory
+from jaxsched.search.tasks._reading import READING
 
 _CANDIDATES = (1, 8, 64, 256)
 _STEPS = 32
@@ -103,7 +104,8 @@ def seconds_per_update(
     arrays = program.arguments(program.fold, device)
     state = program.init(arrays, *program.start(0, device))
     reads = (plan.seeds[0], 0, min(count, plan.longest), plan.longest, plan.caller)
-    rows = jax.tree.map(lambda x: padded(x, length), program.fold.batches.read(*reads))
+    with READING:
+        rows = jax.tree.map(lambda x: padded(x, length), program.fold.batches.read(*reads))
     lane = (state, *jax.device_put((np.True_, plan.table.values(0, 0, length), rows), device))
     bounds = jax.device_put((np.int32(0), np.int32(count), np.float32(np.inf)), device)
     arguments = (arrays, *program.stack([lane] * width), *bounds)

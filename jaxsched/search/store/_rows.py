@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxsched._types import PyTree
+from jaxsched.search.tasks._reading import READING
 from jaxsched.search.tasks._traced import Fold
 
 _BYTES = 2 << 20  # of batches at the beginning, all of which are looked at
@@ -94,8 +95,9 @@ class Rows:
                 if row == 0:
                     self._starts.append(self._end)
                 count = end - self._end
-                drawn = self._fold.batches.read(self._seed, self._end, count, self._steps)
-                self._sums += _checksums(drawn, count)
+                with READING:
+                    drawn = self._fold.batches.read(self._seed, self._end, count, self._steps)
+                    self._sums += _checksums(drawn, count)
             self._end = end
 
     def _sums_before(self, step: int) -> int:

@@ -16,8 +16,9 @@ from jaxsched.search._fingerprint import digest, fingerprint_of
 from jaxsched.search.tasks._protocol import Task
 
 # Of the whole process: a sweep's threads, its store, and units in threads read the same source, and
-# a file that two threads seek in gives each the other's rows.
-_READING = threading.RLock()
+# a file that two threads seek in gives each the other's rows. Whoever reads holds it until nothing
+# more is taken from the rows: a task may fill one buffer with all of its batches.
+READING = threading.RLock()
 _PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and updates of each
 
 
@@ -41,7 +42,7 @@ class Batches:
             return np.arange(start, start + length, dtype=np.int32)
         called = f"{caller}(task=...): batches({seed}, {start}, {length})"
         try:
-            with _READING:
+            with READING:
                 drawn = self.task.batches(seed, start, length)
         except (StopIteration, IndexError) as error:
             needed = "" if steps is None else f" of the {steps}"
@@ -86,8 +87,12 @@ class Batches:
             count = min(max(2, rows), _PIECES)
             length = min(max(1, rows // count), _ROWS)
             pieces = [(int(start), length) for start in np.linspace(0, steps - length, count)]
-        read = (self.read(seed, *piece, steps) for seed in seeds for piece in pieces)
-        return digest(*map(fingerprint_of, read))
+        digests = []
+        for seed in seeds:
+            for piece in pieces:
+                with READING:
+                    digests.append(fingerprint_of(self.read(seed, *piece, steps)))
+        return digest(*digests)
 
 
 def shown(row: PyTree) -> str:
@@ -104,12 +109,14 @@ def first_batch(task: Task, caller: str, steps: int) -> PyTree:
     # that begins anew at each call returns the first. One that goes astray only later passes.
     batches = Batches(task)
     last = min(2, steps) - 1
-    drawn = batches.read(0, 0, last + 1, steps, caller)
-    row = _row(drawn)
-    # A copy: a task may reuse one buffer. Of the last row alone, since rows may be large.
-    first = [np.array(np.asarray(x)[last:]) for x in jax.tree.leaves(drawn)]
-    again = Batches(task, row).read(0, last, 1, steps, caller)
-    if any(map(_differ, first, map(np.asarray, jax.tree.leaves(again)))):
+    with READING:
+        drawn = batches.read(0, 0, last + 1, steps, caller)
+        row = _row(drawn)
+        # A copy, for the buffer. Of the last row alone, since rows may be large.
+        first = [np.array(np.asarray(x)[last:]) for x in jax.tree.leaves(drawn)]
+        again = Batches(task, row).read(0, last, 1, steps, caller)
+        differ = any(map(_differ, first, map(np.asarray, jax.tree.leaves(again))))
+    if differ:
         raise ValueError(
             f"{caller}(task=...): batches(seed, start, length) must be a function of its arguments "
             f"alone, but update {last} has other data in batches(0, {last}, 1) than in "
