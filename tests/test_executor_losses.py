@@ -53,7 +53,7 @@ def test_a_lost_call_is_submitted_again_three_times():
     assert executor.calls == 5
     assert found[1] == "b"
     assert isinstance(found[0], Lost)
-    assert str(found[0]) == "Gone: node 7 is down"
+    assert str(found[0]) == str(pickle.loads(pickle.dumps(found[0]))) == "Gone: node 7 is down"
 
 
 def test_a_unit_that_is_lost_for_good_is_named():

@@ -47,10 +47,13 @@ def name_of(value: object) -> bytes:
 class Lost(Exception):
     """A call was lost more than ``LOSSES`` times; its cause is the last exception."""
 
-    def __init__(self, last: BaseException):
+    @classmethod
+    def after(cls, last: BaseException) -> Lost:
+        """Not the constructor, which pickle calls with the text."""
         reason = " ".join(str(last).split())[-400:]  # the end of a traceback
-        super().__init__(f"{type(last).__name__}: {reason}")
-        self.__cause__ = last
+        lost = cls(f"{type(last).__name__}: {reason}")
+        lost.__cause__ = last
+        return lost
 
 
 class Pool:
@@ -139,7 +142,7 @@ class Pool:
                 elif isinstance(problem, _UNSENT):
                     raise _cannot_send(problem) from problem
                 elif losses[number] == LOSSES:
-                    yield number, Lost(problem)
+                    yield number, Lost.after(problem)
                 else:
                     losses[number] += 1
                     todo.append(number)
