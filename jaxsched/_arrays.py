@@ -38,7 +38,7 @@ def to_host(x: object) -> Any:
 
 def frozen(x: Any) -> Any:
     """A read-only copy of a writable NumPy array; anything else unchanged."""
-    # A field that changed with the user's array would change hashes, and what is cached by them.
+    # A field that changed with the user's array would change hashes, and so spoil caches.
     # JAX, too, may take the float32 copy that it once made of an array for one of its later
     # content.
     if isinstance(x, np.ndarray) and x.flags.writeable:

@@ -314,7 +314,7 @@ def cure(x: object) -> str:
 
 def check_room(where: str, size: float, what: str, repair: str) -> None:
     """Raises if so many bytes are more than this process may use: before the work, not after."""
-    # What is small fits: a batch is drawn in less time than the bounds are read.
+    # A small one fits: a batch is drawn in less time than the bounds are read.
     if size > _SMALL and size > (most := memory()):
         raise ValueError(
             f"{where} must leave room for {what}: {size / 2**30:.3g} GiB, of the "

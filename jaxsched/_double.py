@@ -41,7 +41,7 @@ from jax import lax
 F = TypeVar("F", bound=Callable[..., Any])
 Word: TypeAlias = np.ndarray | jax.Array  # float32; NumPy's scalars, too
 _Pair: TypeAlias = tuple[Word, Word]
-Mask: TypeAlias = np.bool_ | np.ndarray | jax.Array  # what a comparison gives
+Mask: TypeAlias = np.bool_ | np.ndarray | jax.Array  # the result of a comparison
 
 
 def once(f: F) -> F:

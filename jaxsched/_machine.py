@@ -13,7 +13,7 @@ from typing import Any
 # so much is killed. What it may take stands in the control groups around it, one within the other,
 # of which each may have a bound of its own: the least counts.
 _CGROUPS, _OWN, _USED = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/self/statm")
-# Of version 1 and 2: the bound, what is in use, and the cached files in it, which make room.
+# Of version 1 and 2: the bound, the memory in use, and the cached files in it, which make room.
 _MEMORY = (
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ("memory.max", "memory.current", "inactive_file"),

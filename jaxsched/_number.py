@@ -274,7 +274,7 @@ def floor(x: Number) -> Number:
 def divmod_exact(t: Number, length: Number) -> tuple[Number, Number]:
     """``t // length`` and ``t % length`` for ``t >= 0``, right at every multiple of ``length``."""
     # The rounded quotient may be one too small or too large: 1953 / 390.6 is 4.99999992 where 390.6
-    # is a float32. What is left of `t` tells, since the product and the difference are exact.
+    # is a float32. The rest of `t` tells, since the product and the difference are exact.
     reached = nudge(t)
     count = floor(reached / length)
     rest = reached - count * length

@@ -144,7 +144,7 @@ _MEANING = {
     ("decay_steps", "steps"): "the whole length",
     ("total_steps", "steps"): "the whole length",
 }
-# Where there is no such argument, what to write instead.
+# Where there is no such argument, the repair.
 _START = "a warmup starts at 0 (js.with_warmup has a start)"
 _INSTEAD = by_word(
     {
@@ -235,7 +235,7 @@ def known_arguments(function: F) -> F:
     Nothing else changes: neither the signature nor any other call.
     """
     # The call binds nothing itself, since a training loop may make it at every step: it compares
-    # sets of names, and Python binds, with its own errors for what is left.
+    # sets of names, and Python binds, with its own errors for the rest.
     given: Any = function
     is_class = isinstance(given, type)
     called: Any = vars(given)["__init__"] if is_class else given

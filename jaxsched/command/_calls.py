@@ -34,7 +34,7 @@ _MOST = 10_000  # values: a name may be given another one again and again
 # A call becomes one of ours in three steps. `Lines` reads the text and knows what each name has
 # been given; `_Reader` goes from the outermost schedule inwards, drops what says nothing of the
 # curve, takes the optimizer out and puts its rate in; `check` and `check_values` tell a slip in the
-# words of the drop-in. What cannot be told from the text alone is refused, and never guessed: a
+# words of the drop-in. All that the text alone does not show is refused, and never guessed: a
 # wrong rate would train without an error.
 
 

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
     except (ValueError, TypeError, ImportError, OSError) as error:
         # `jaxsched names | head` closes the pipe: Python would tell of it once more when it flushes
-        # at its end, so what is left goes nowhere.
+        # at its end, so the rest goes nowhere.
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0

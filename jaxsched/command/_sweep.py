@@ -49,7 +49,7 @@ def sweep_from_config(
     Raises:
         ValueError, TypeError: for what is unknown in the config, and as ``js.sweep``.
     """
-    # Two tables and what is left: `sweep` says the trials, `run` the sizes, by which these and the
+    # Two tables and the rest: `sweep` says the trials, `run` the sizes, by which these and the
     # lengths of the options are read; each option is an argument of `js.sweep`. Keys are checked
     # before a trial is made, and all trials are made before the task is.
     options = dict(checked_kind("sweep_from_config(config=...)", config, Mapping, "a mapping"))
@@ -104,7 +104,7 @@ def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
 
 def executor_of(word: Any) -> Any:
     """The executor, or what makes one, that a text says."""
-    # A pool of processes is given as what makes it: a process that dies breaks the pool, and then
+    # A pool of processes is given as its constructor: a process that dies breaks the pool, and then
     # `sweep` makes another one. The cluster of Dask or submitit goes on without a worker.
     if not isinstance(word, str):
         return word

@@ -101,7 +101,7 @@ def part(steps: Leaf, many: Leaf) -> Leaf:
 
 def held(rises: bool, schedule: AbstractSchedule, end: Leaf) -> AbstractSchedule:
     """One that rises is a warmup, which ends no run: its end is a phase of its own."""
-    # A piece holds its last value in any case; what differs is the duration, that of a run. After
+    # A piece holds its last value in any case; only the duration differs, that of a run. After
     # the `Constant` there is none. Without it a range test or a sweep would take the length of a
     # warmup for that of the training.
     return schedule >> Constant(end) if rises else schedule

@@ -141,7 +141,7 @@ def _cycle(step: Any, start: Any, end: Any, every: Any, power: Any) -> jax.Array
     """The rate at a step of the cycles: a power of what is left of the cycle, over its end."""
     # Keras divides the step by `every * ceil(step / every)`, the end of the cycle that it is in, so
     # that each fall begins lower. That quotient is one too many where XLA rounds it up (84 / 28 is
-    # 3.0000002 by a reciprocal): the remainder of whole numbers tells what is left instead. Step 0
+    # 3.0000002 by a reciprocal): so the remainder of whole numbers is taken. Step 0
     # has a whole cycle left, any other multiple nothing: it is the end of the one before.
     start, end, power = (jnp.asarray(x, jnp.float32) for x in (start, end, power))
     every = jnp.asarray(every)

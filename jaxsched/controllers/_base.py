@@ -323,7 +323,7 @@ def resumed(
         return start._replace(base=resumed(controller.base, step, seen))
     # Those outside of the one that is found are passed over, for the levels below as well: with
     # Plateau(Greedy(...)) saved, Greedy(Plateau(...)) goes on as the Greedy, and its Plateau is
-    # new. A memory of what was around another rate does not fit what is below it.
+    # new. A memory of another rate does not fit the schedule below it.
     place = kinds.index(type(controller))
     state = controller.carried(*seen[place], start)
     return state._replace(step=step, base=resumed(controller.base, step, seen[place + 1 :]))

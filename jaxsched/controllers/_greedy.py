@@ -152,7 +152,7 @@ class Greedy(AbstractEvaluator):
         )
         if self.reset is None:
             return after
-        # A cut that `eps` has refused may count too: what decides is where the scale is.
+        # A cut that `eps` has refused may count too: the scale alone decides.
         ends = falls & (scale <= self.floor(state.scale, state))
         lowest = jnp.where(rises, 0, jnp.where(ends, next_count(state.lowest), state.lowest))
         again = ends & (number32(lowest) >= self.reset)

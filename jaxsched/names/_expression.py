@@ -72,8 +72,8 @@ def parse(text: str, where: str = "from_config(config=...)") -> Tree:
     """
     reader = Reader(where)
     with reading(text, where):
-        # A comment or an escaped quote would change what is within quotes for the parser, and not
-        # for the expressions above.
+        # A comment or an escaped quote would move the end of a text for the parser, and not for the
+        # expressions above.
         if match := re.search(r"[\\#\0]", text):
             reader.fail(text[match.start() :], "no comments and no backslashes")
         if match := _COMMA.search(re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)):

@@ -57,7 +57,7 @@ def source_of(name: str) -> Entry | None:
 
 def _canonical(name: str) -> str:
     """``"transformers.cosine"`` for ``"hf.optimization.cosine"``; empty if it is of no library."""
-    # First and last part only: what stands between is where the library keeps it, and changes.
+    # First and last part only: those between are the library's modules, which change.
     library = LIBRARY.get(name.partition(".")[0], "")
     return f"{library}.{name.rpartition('.')[2]}" if library and "." in name else ""
 
@@ -91,7 +91,7 @@ def check_values(x: Tree, place: Place, source: Entry | None = None, argument: s
     The error is that of making the schedule, in the same words, but without JAX.
     """
     # The bounds are those of the source, read and not imported, and `check_number` is the function
-    # that the real check calls, so the words are the same. What depends on two arguments (a warmup
+    # that the real check calls, so the words are the same. A relation of two arguments (a warmup
     # that does not fit) waits for the real check. In lists there are no bounds to read: their kinds
     # are functions of a list.
     if isinstance(x, Call):
@@ -137,14 +137,15 @@ def unknown(name: str) -> str:
     library = LIBRARY.get(said, "") if "." in name else ""
     known = {s.rpartition(".")[2]: s for s in theirs(library)} if library else dict.fromkeys(ours())
     near = nearest(bare, known, 2)
+    slips = [word for word in near if letters(word) == letters(bare)]  # as of "StepLr"
     mine, is_its = _here(bare, f"{said}.{bare}", f"{library}.{bare}")
-    if library and near and (letters(near[0]) == letters(bare) or not is_its):
+    if library and near and (near[0] in slips or not is_its):
         return f"{quoted}; did you mean {known[near[0]]}"
     names = {**{s.name: s.name for s in all_sources()}, **ALIASES}
-    mine, drop_ins = mine[:3], [x for n, x in names.items() if n.endswith(f".{bare}")]
+    drop_ins = [x for n, x in names.items() if n.endswith(f".{bare}")]
     if bare and (mine or drop_ins):
-        mine += [word for word in near if letters(word) == letters(bare) and not library]
-        return f"{quoted}; it is {' or '.join(dict.fromkeys([*mine, *drop_ins][:7]))} here"
+        meant = [*mine[:3], *([] if library else slips), *drop_ins][:7]
+        return f"{quoted}; it is {' or '.join(dict.fromkeys(meant))} here"
     near = [known[word] or word for word in near]
     if not (near or library) and 3 < len(bare) < 60:
         parts = nearest(bare, {part for name in ours() for part in name.split("_")})
@@ -173,15 +174,17 @@ def _here(word: str, *whole: str) -> tuple[list[str], bool]:
 
     Only of the library that the ``whole`` names say, if that has it, and whether it has.
     """
-    # Sorted: the said library first, then what is said in Python only (`a >> b`), which is nearer
-    # to the word than a piece of the same curve, then recipes, whose names begin in lower case.
-    rows = [
-        (letters(name) not in map(letters, whole), table is ELSEWHERE, ours[0].isupper(), ours)
-        for table in (OTHERWISE, ELSEWHERE)
-        for ours, words in table.items()
-        for name in words.split()
-        if letters(name.rpartition(".")[2]) == letters(word)
-    ]
-    is_its = not all(other for other, *_ in rows)
-    found = [ours for other, *_, ours in sorted(rows) if not (is_its and other)]
+    wanted, said = letters(word), {*map(letters, whole)}
+    rows: list[tuple[bool, bool, bool, str]] = []
+    for table in (OTHERWISE, ELSEWHERE):
+        for name_here, words in table.items():
+            for name in words.split():
+                if letters(name.rpartition(".")[2]) == wanted:
+                    # Sorted: the said library first, then what is said in Python only (`a >> b`),
+                    # which is nearer to the word than a piece of the same curve, then recipes,
+                    # whose names begin in lower case.
+                    of_other, is_piece = letters(name) not in said, name_here[0].isupper()
+                    rows.append((of_other, table is ELSEWHERE, is_piece, name_here))
+    is_its = not all(of_other for of_other, *_ in rows)
+    found = [name_here for of_other, *_, name_here in sorted(rows) if not (is_its and of_other)]
     return list(dict.fromkeys(found)), is_its

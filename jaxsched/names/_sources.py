@@ -19,7 +19,7 @@ from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = compat._WORDS
-_PARSER = threading.Lock()  # CPython counts the depth of what several threads parse as one
+_PARSER = threading.Lock()  # CPython counts the depths in all threads as one
 BY = ("by_epochs", "by_samples", "by_tokens")  # methods of the sizes of a run
 
 

@@ -62,7 +62,7 @@ def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, jax.Arr
     for site in sites:
         values = _upcoming_values(site) if upcoming else hyperparameters(site.state)
         for name, value in sorted(values.items()):
-            # A group's multiplier is named "<group>/<rate>"; what is shown is its rate.
+            # A group's multiplier is named "<group>/<rate>"; its rate is shown.
             base = name.rpartition("/")[2]
             named[site.qualified(name)] = value if base == name else value * values[base]
     return named

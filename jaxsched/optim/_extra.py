@@ -43,7 +43,7 @@ class Forwarder:
         self, tx: Any, updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, PyTree]:
         """``tx.update`` with those of the extra arguments that it takes."""
-        # A traced update is compiled as a whole, so what is new in its trace costs nothing later.
+        # A traced update is compiled as a whole, so a new part of its trace costs nothing later.
         # An eager one would compile what is below anew each time, so it does only once a reader was
         # found behind a wrapper (`self.anew`).
         forwarded, traced = {**_FORWARDED.get()[0], **extra}, _is_traced(updates)

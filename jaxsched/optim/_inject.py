@@ -159,8 +159,8 @@ def _injected_optimizer(
     def update(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, PyTree]:
-        # The state decides, not what this optimizer was built with: that is what makes a swapped
-        # schedule act. Only an opaque controller, which no state can hold, comes from `sources`.
+        # The state decides, not the schedules that this optimizer was built with: so a swapped one
+        # acts. Only an opaque controller, which no state can hold, comes from `sources`.
         # All that follows sees the count and the controllers from before this update: the metric
         # that comes with its gradients acts from the next update on.
         extra = with_forwarded(extra, updates)
@@ -206,7 +206,7 @@ def _widened(source: PyTree, dtype: DTypeLike) -> PyTree:
     if jnp.dtype(dtype) != jnp.float64:
         return source
     # A state holds strong arrays, and of a Python number that would be a float32: 0.1 with an error
-    # of 1.5e-9, which no arithmetic in float64 brings back. What is float64 already stays so.
+    # of 1.5e-9, which no arithmetic in float64 brings back. A float64 stays so.
     return jax.tree.map(
         lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x,
         source,

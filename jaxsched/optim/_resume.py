@@ -144,8 +144,8 @@ def _injected_names(sites: list[Site]) -> list[str]:
 
 def _check_same(state: InjectState, other: InjectState) -> None:
     """Raises for a schedule or override that differs: the user says which one goes on."""
-    # What `update` reads is in the state: without a policy, a schedule that was edited in the
-    # program would be ignored in silence, or an override dropped.
+    # `update` reads the state: without a policy, a schedule that was edited in the program would be
+    # ignored in silence, or an override dropped.
     for name, schedule in state.schedules.items():
         if not _same_leaves(state.knobs[name], other.knobs[name]):
             raise ValueError(

@@ -83,7 +83,7 @@ def upcoming_value(state: InjectState, name: str) -> jax.Array:
     def value(state: InjectState) -> jax.Array:
         return state.value(name, state.schedules[name])
 
-    # What the optimizer keeps (moments, of any size) has no part in it.
+    # The optimizer's moments, of any size, have no part in it.
     return per_member(value, state)(state._replace(inner_state=()))
 
 

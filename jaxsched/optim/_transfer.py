@@ -179,7 +179,7 @@ class Transfer:
             for name in state.controller_states
         }
         state = state._replace(controller_states=states)
-        # Nothing has been applied yet: as after `init`, what the next update will use.
+        # Nothing has been applied yet: as after `init`, the values of the next update.
         values = {
             name: upcoming_value(state, name) if name in state.schedules else value
             for name, value in state.values.items()

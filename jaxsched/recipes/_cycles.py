@@ -228,7 +228,7 @@ def slanted_triangular(
 
 def _triangle(function: str, low: Leaf, peak: Leaf, up: Leaf, down: Leaf) -> AbstractSchedule:
     """One rise from 0 and one fall, above ``low``."""
-    # Above `low`, which the caller adds: what decays is the height, as in the paper.
+    # Above `low`, which the caller adds: the height decays, as in the paper.
     height = subtract_steps(peak, low)
     fall = up if down is None else down
     if violates(lambda up, fall: up + fall <= 0, up, fall):

@@ -25,8 +25,8 @@ _LAST = 2.0**100
 def evaluate(schedule: Any, step: Step) -> jax.Array:
     """The schedule's value: on the host, if all is known, else as part of a program."""
     # Three ways to one value. A logger asks for one step of a schedule of Python numbers: there the
-    # checks below would cost more than the formula. What is known is computed by NumPy in float64
-    # and rounded once, so it does not depend on the device. What is traced becomes a part of the
+    # checks below would cost more than the formula. Known values are computed by NumPy in float64
+    # and rounded once, so it does not depend on the device. Traced ones become a part of the
     # program, in two float32 words or, in x64 mode for float64 arrays, in float64.
     if type(step) is int and _is_plain(schedule):
         try:

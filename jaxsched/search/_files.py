@@ -250,7 +250,7 @@ def _annotations_of(kind: type) -> tuple[dict[str, Any], set[str]]:
 
 def _write_whole(path: Path, stored: dict[str, Any]) -> None:
     """Writes a whole npz or none: under another name, flushed to the disk, then renamed."""
-    # The order is what makes it safe. Renamed before it is flushed, a file may have its name and no
+    # The order makes it safe. Renamed before it is flushed, a file may have its name and no
     # bytes after a power cut. The name itself is in the directory, which is flushed last.
     # A random name and "x": a link that was planted there is never written through.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")

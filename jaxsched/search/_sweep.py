@@ -192,9 +192,9 @@ def _swept(task: Task | str, trials: Any, request: Request, started: float) -> S
     plan = make_plan(found_task(task), trials, request)  # found last: it may read its data
     identity = Identity(plan, request)
     # Unwound from the last to the first: the line ends, signals have their usual handlers again,
-    # another process may have the lock, and workers lose what they have been given.
+    # another process may have the lock, and workers lose their units.
     with contextlib.ExitStack() as stack:
-        # With an executor a worker is asked what it trains on: its driver may have other devices.
+        # With an executor a worker is asked for its devices: those of its driver may be others.
         backend = stack.enter_context(sweep_backend(plan, task, request, identity))
         warn_before(plan.whole, request, backend.platform)
         # Processes that do different things would wait for each other for ever.
@@ -204,7 +204,7 @@ def _swept(task: Task | str, trials: Any, request: Request, started: float) -> S
         store = stack.enter_context(backend.opened_store(plan, request, identity))
         ledger = Ledger(plan, store)
         engine = backend.engine(ledger)
-        # Without a checkpoint, SIGTERM ends a sweep at once: no one would read what it returns.
+        # Without a checkpoint, SIGTERM ends a sweep at once: its result would be lost.
         resumable = request.checkpoint is not None
         signals = (signal.SIGINT, signal.SIGTERM, *of_jobs()) if resumable else (signal.SIGINT,)
         received = stack.enter_context(graceful(engine.stop, signals))

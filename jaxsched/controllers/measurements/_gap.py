@@ -50,7 +50,7 @@ def averaging_gap(losses: ArrayLike, averaged: ArrayLike) -> Gap:
     if n == 1:
         return Gap(jnp.log(a) - jnp.log(b), jnp.full((), jnp.inf, jnp.float32))
     # The error of a difference of two logs of means, to first order. The losses are paired by
-    # example: what makes one example hard is in both of its losses, and cancels.
+    # example: its difficulty is in both of its losses, and cancels.
     spread = jnp.where(known, losses, a) / a - jnp.where(known, averaged, b) / b
     error = jnp.sqrt(jnp.sum(jnp.square(spread)) / (n * (n - 1)))
     return Gap(jnp.log(a) - jnp.log(b), error)

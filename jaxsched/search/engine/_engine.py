@@ -77,7 +77,7 @@ class Engine:
         # Bounds of segments recur, and a transfer takes as long as a few updates of a tiny model.
         # Typed, since an int32, a float32 and a bool of 1 are one key otherwise.
         self._scalar = functools.lru_cache(4096, typed=True)(put)
-        # number of a thread -> (fold, ..., device), and what it needs of it
+        # number of a thread -> (fold, ..., device), and its arrays or state there
         self._arguments: dict[int, tuple[object, list[jax.Array]]] = {}
         self._initial: dict[int, tuple[object, PyTree]] = {}
 
@@ -156,8 +156,8 @@ class Engine:
         program itself freezes such a run. One compiled call for the whole stage would cost less
         still, but nothing could be shown, saved or stopped before its end.
         """
-        # ``runs`` are behind what was launched: as of the last segment that was collected. So they
-        # are what is saved, and what goes on after a lack of memory: their states exist.
+        # ``runs`` are as of the last segment that was collected, behind those that were launched.
+        # They are saved, and go on after a lack of memory: their states exist.
         runs, in_flight = lanes, deque[_Segment]()
         for segment in self._launched(number, lanes, program):
             in_flight.append(segment)
@@ -165,7 +165,7 @@ class Engine:
                 runs = self._collect(number, runs, in_flight.popleft(), program)
             if self._ledger.stop_requested or all(run.curves.diverged >= 0 for run in runs):
                 break
-        for segment in in_flight:  # after a stop, too: what was launched is trained, and counts
+        for segment in in_flight:  # after a stop, too: launched segments are trained, and count
             runs = self._collect(number, runs, segment, program)
         with self._ledger.lock:
             self._ledger.file(number, runs)
@@ -268,7 +268,7 @@ class Engine:
         if plan.table.controlled:
             applied = segment.values[at][:, updates]
             train |= dict(zip(plan.table.names, applied, strict=True))
-        if diverged >= 0:  # it is frozen from there: what else was measured is of no update
+        if diverged >= 0:  # it is frozen from there: later measurements are of no update
             later = np.arange(segment.lo, segment.hi) > diverged
             train = {name: np.where(later, _NAN, curve) for name, curve in train.items()}
             evaluation = None if evaluation is None else dict.fromkeys(evaluation, _NAN)

@@ -36,7 +36,7 @@ class Store:
     This one holds nothing and keeps nothing, as a sweep without a checkpoint does.
     """
 
-    machines: frozenset[str] | set[str] = frozenset()  # the kinds that have trained what was found
+    machines: frozenset[str] | set[str] = frozenset()  # the kinds that have trained the stored runs
 
     @property
     def empty(self) -> bool:

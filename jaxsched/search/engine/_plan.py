@@ -50,7 +50,7 @@ class Plan:
     width: int | str | None = None  # lanes that were asked for, as in ``sweep``
     train: tuple[str, ...]  # names of the metrics
     validation: tuple[str, ...] = ()  # likewise; without any, nothing is evaluated
-    doubt: str = ""  # what to warn of before the training, or ""
+    doubt: str = ""  # a warning before the training, or ""
     caller: str = "sweep"  # the function that was called, for messages
     of_all: Plan | None = None  # the plan of all trials, if this is that of a shard
 

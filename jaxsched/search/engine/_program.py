@@ -34,7 +34,7 @@ from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._traced import Fold
 
 T = TypeVar("T")
-Traced: TypeAlias = Callable[..., PyTree]  # what ``jit`` is given
+Traced: TypeAlias = Callable[..., PyTree]  # a function that ``jit`` compiles
 # The number of the update, the state, which lanes are alive, the curves.
 Carry: TypeAlias = tuple[jax.Array, State, jax.Array, Metrics]
 
@@ -76,7 +76,7 @@ class Program:
         self.fold, self.names, self.length, self.width = fold, names, length, width
         self.functions: list[Function] = []
         shape, how = fold.shape, (names, width)
-        # The digests are those of the task's own step. What is compiled may have barriers more,
+        # The digests are those of the task's own step. The compiled one may have barriers more,
         # which change no bits: so a store need not know of them.
         self._shape = shape
         if width == 1 and jax.default_backend() == "cpu":

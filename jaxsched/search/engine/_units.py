@@ -62,7 +62,7 @@ def cut(
     once = sum(row.cost(0, len(row.trials)) for row in rows)
     parts, history = _cut_repeatedly(rows, most(once), least)
     if workers is not None:
-        # What is repeated counts twice: it also costs the workers, which may have other work.
+        # Repeated updates count twice: they also cost the workers, which may have other work.
         times = [
             max(longest, total / workers) + (total - once) / workers for longest, total in history
         ]

@@ -163,8 +163,7 @@ class WorkersBackend(AbstractBackend):
         ledger = self._ledger
         ledger.begin(until)
         self._flag.touch()  # again: the flags of drivers that were killed are deleted, and it
-        # What a worker says that it has trained is not believed: only what the store then holds is
-        # known. All units may end and some records be lacking, of a file that was damaged or
+        # A worker's word is not believed: only what the store then holds is known. All units may end and some records be lacking, of a file that was damaged or
         # deleted in between. They are cut into units again, and these are few.
         for _ in range(1 + LOSSES):
             units = self._cut(until)
@@ -243,7 +242,7 @@ class WorkersBackend(AbstractBackend):
             for key, names in self._store.used.items()
             if key[1:3] == (unit.fold, unit.seed) and own.intersection(key.trials)
         ]
-        # Equal for all attempts at a unit, so that one goes on from what another has saved.
+        # Equal for all attempts at a unit, so that one goes on from the saves of another.
         name = digest(json.dumps([unit.fold, unit.seed, unit.trials, until]))[:8]
         part = Part(
             name=name,

@@ -282,7 +282,7 @@ def _climbed(
         above = np.flatnonzero(np.minimum(average[early:], both) > lows + rise)
         count = early + int(above[0]) if len(above) else end
         low = lows[min(count, end - 1) - early]
-    # A ``RangeTest`` has no NaN: what the mask hides is held.
+    # A ``RangeTest`` has no NaN: masked values are held.
     last_loss = losses[min(count, end - 1)] if end else np.float32(0)
     raw = np.full(steps, last_loss, np.float32)
     smooth = np.full(steps, low if math.isfinite(low) else last_loss, np.float32)

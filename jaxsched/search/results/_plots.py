@@ -287,7 +287,7 @@ def _mark_off_axes(picture: draw.Picture, at: dict[int, float], colour_of: dict[
 def _limit_to_scores(picture: draw.Picture) -> None:
     """Room for the scores and their errors, but not for an error that is larger than both."""
     # Of two runs the error may be a hundred times the distance of the scores. Its bar is then cut
-    # at the edge, since the scores are what is compared.
+    # at the edge, since the scores are compared.
     trials = [i for i in picture.trials if i not in picture.lost and i not in picture.beyond]
     if not trials:
         return

@@ -203,7 +203,7 @@ class ScoredTrials:
             checked_whole(f"difference({name}=...)", index, 0, len(self.trials) - 1)
             for name, index in {"trial": trial, "other": other}.items()
         )
-        # Run by run, since both have the same order of folds and seeds. What a seed does to all
+        # Run by run, since both have the same order of folds and seeds. The effect of a seed on all
         # trials alike (a lucky initial state, hard batches) falls out of the difference.
         values = self._runs(None)
         return ranks.paired(values[trial], values[other], level)

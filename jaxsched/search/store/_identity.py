@@ -24,7 +24,7 @@ from jaxsched.search.tasks._traced import METHODS, Fold
 from jaxsched.search.trials._trials import Trials, controllers
 
 _BYTES = 32 << 20  # of batches; where there are more, some are looked at
-_NUMBERS = "numbers of updates"  # what a task without batches is given
+_NUMBERS = "numbers of updates"  # for a task without batches
 
 
 class Identity:
@@ -40,8 +40,8 @@ class Identity:
     # Each part answers one question, and has in it what could change the answer and nothing else.
     # ``runs``: may a sweep take the updates that another one has stored? (A trial more does not
     # matter here, nor a longer run.) ``task``: is a result of this task? ``shared``: do processes
-    # make the same call? ``writer``: is this the call that was killed? What is missing in a part is
-    # a silent wrong result; what is too much trains again what was known.
+    # make the same call? ``writer``: is this the call that was killed? A field too few in a
+    # part is a silent wrong result; one too many trains known runs again.
 
     def __init__(self, plan: Plan, request: Request):
         self._plan, self._is_distributed = plan, request.is_distributed

@@ -62,7 +62,7 @@ class States:
             return None
         wanted, treedef = jax.tree.flatten(self._like)
         try:
-            # Digests protect from chance only: what somebody has made may have any shapes.
+            # Digests protect from chance only: a forged file may have any shapes.
             if path not in self._arrays:
                 self._arrays[path] = self._directory.read(path)[1]
             leaves = [self._arrays[path][f"s{number}/{j}"] for j in range(len(wanted))]

@@ -78,7 +78,7 @@ class StageStore(Store):
         self.machines = set[str]()
         self.used: dict[Key, frozenset[str]] = {}
         self._bounds: dict[Key, set[int]] = {}  # the steps at which a run may have a state
-        # Since the last save: what was measured, and states that are never deleted.
+        # Since the last save: measurements, and states that are never deleted.
         self._fresh: list[Piece] = []
         self._at_ends, self._at_marks = SavedStates(), SavedStates()
         # Up to where the pieces of an open run go, with the digest of the values before.
@@ -250,7 +250,7 @@ class StageStore(Store):
         """Takes what was measured of a run since it was saved; returns the digest at its end."""
         plan, curves, number = self._plan, run.curves, self._names.number(run.key)
         stage = plan.stages[run.key.stage]
-        # Only what is new: pieces of a run follow one another, however often it is saved. With its
+        # Only new ones: pieces of a run follow one another, however often it is saved. With its
         # whole curve in each file a long run would be saved more slowly each time.
         at, digest = self._saved.get(run.key, (stage.start, run.path.values))
         stop = run.at if curves.diverged < 0 else curves.diverged + 1

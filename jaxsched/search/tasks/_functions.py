@@ -20,7 +20,7 @@ from jaxsched.search.tasks._returned import AVERAGED
 
 PerSample: TypeAlias = Callable[[Any, Any], Any]  # outputs, targets -> [samples, ...]
 Augment: TypeAlias = Callable[..., Any]  # key, inputs(, targets) -> the same anew
-# What the arguments of a loss are called.
+# The names of a loss's arguments.
 _OUTPUTS = re.compile(r"(outputs?|logits?|preds?|predictions?|y_pred|y_hat)\b")
 _TARGETS = re.compile(r"(targets?|labels?|y_true|y)\b")
 

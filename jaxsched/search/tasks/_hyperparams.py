@@ -103,7 +103,7 @@ def updated(
     handed_on = [i for i in own if after.same[outputs + i] == i and not made_of[i] >> count]
     structure: PyTreeDef
     paths, structure = jax.tree_util.tree_flatten_with_path(opt_state)
-    # What is made anew carries no earlier value, so nothing is followed through it.
+    # A leaf that is made anew carries no earlier value, so nothing is followed through it.
     lasting = sources(union(after.reads[:outputs]), after.reads[outputs:], cut=handed_on)
     for i in own:
         if i not in handed_on and lasting >> i & 1:

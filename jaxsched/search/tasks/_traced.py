@@ -182,7 +182,7 @@ def trace_folds(
     # turn out to be one program have one digest.
     traced: list[Fold] = []
     kinds: list[tuple[object, Fold]] = []
-    walk = Walk()  # digests what folds share, such as their data, once
+    walk = Walk()  # digests shared parts of folds, such as their data, once
     for index in range(folds or 1):
         one = task if folds is None else task.fold(index, folds)
         kind, arrays = _kind(one)  # once: a task may read its arrays from a disk

@@ -1,4 +1,4 @@
-"""What a sweep is given, as trials; and names by which they are told apart."""
+"""The trials of a sweep, in whatever form they came; and their distinct names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jaxsched.search.trials._trials import Trial, Trials, as_schedules, is_scala
 
 
 def as_trials(trials: object) -> Trials:
-    """What a sweep may be given, as trials with names and kinds of their own.
+    """The argument of a sweep as trials with names and kinds of their own.
 
     Schedules (of the learning rate), trials and dicts hyperparameter -> schedule: one, a list of
     them, or a dict that names them or lists of them.

@@ -134,7 +134,7 @@ def sampled(
     free = [n for n, c in columns.items() if isinstance(c, Distribution) or len(c) > 1]
     if not free:
         raise ValueError("sampled(...) must be given something to draw, got single values only.")
-    drawn = []  # before any recipe is asked: all are drawn the same values of what they share
+    drawn = []  # before any recipe is asked: all get the same values of shared arguments
     for point in points(method, len(free), count, seed):
         quantile = dict(zip(free, map(float, point), strict=True))
         drawn.append({name: draw(c, quantile.get(name, 0.0)) for name, c in columns.items()})
@@ -162,7 +162,7 @@ def _trials(
     for kind in kinds:
         taken = kind.takes(list(columns), where, len(kinds) == 1)
         chosen = rows(taken)
-        if len(taken) < len(columns):  # rows that differ in what the recipe hasn't are one
+        if len(taken) < len(columns):  # rows that differ in arguments of other recipes only are one
             chosen = list({plain(row): row for row in chosen}.values())
         trials += _of_kind(where, kind, chosen, len(kinds) > 1)
     return with_distinct_names(tuple(trials))
