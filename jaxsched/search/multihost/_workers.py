@@ -163,8 +163,9 @@ class WorkersBackend(AbstractBackend):
         ledger = self._ledger
         ledger.begin(until)
         self._flag.touch()  # again: the flags of drivers that were killed are deleted, and it
-        # A worker's word is not believed: only what the store then holds is known. All units may end and some records be lacking, of a file that was damaged or
-        # deleted in between. They are cut into units again, and these are few.
+        # A worker's word is not believed: only what the store then holds is known. All
+        # units may end and some records be lacking, of a file that was damaged or deleted in
+        # between. They are cut into units again, and these are few.
         for _ in range(1 + LOSSES):
             units = self._cut(until)
             if not units:
