@@ -51,3 +51,5 @@ def test_runs_that_are_held_back_are_open_once_however_often_a_store_is_read():
     for _ in range(2):
         ledger.reread(0)
         assert len({run.key for run in ledger.unfinished()}) == len(ledger.unfinished()) == 8
+    ledger.give_up(range(8), 5)  # all of them have diverged
+    assert [*cut(ledger, None, lambda updates: 4, workers=2)] == [[], 0]

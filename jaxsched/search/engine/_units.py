@@ -146,8 +146,9 @@ def _missing_updates(
         of_stage.setdefault(one[0], []).append(one)
     for stage in plan.stages:
         # The places of the stage's trials, of which none has diverged before it.
-        at = np.sort(place[list(stage.trials)])
-        at = at[(at >= 0) & goes_on[at]]
+        at = place[list(stage.trials)]
+        at = np.sort(at[at >= 0])
+        at = at[goes_on[at]]
         if stage.start >= end or not at.size:
             continue
         lacks = np.full(len(at), stage.stop - stage.start, np.int64)  # of what was not begun, all

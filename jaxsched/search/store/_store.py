@@ -121,7 +121,8 @@ class StageStore(Store):
         self.used[run.key] = frozenset(piece.file for piece, _ in pieces)
         self._bounds[run.key] = {stage.start, *(p.stop for p, end in pieces if p.stop == end)}
         curves = self._index.curves(pieces, stage, values)
-        at, narrowed = stage.start + curves.updates, any(piece.narrowed for piece, _ in pieces)
+        at = stage.start + curves.updates
+        narrowed = at > stage.start and any(piece.narrowed for piece, _ in pieces)
         run = dataclasses.replace(run, at=at, curves=curves, narrowed=run.narrowed or narrowed)
         return run, path
 

@@ -40,7 +40,7 @@ METHODS = ("init", "step", "evaluate")
 # sweep need shapes, jaxprs, digests, arrays and batches, and ask the fold for them. So what is odd
 # about tasks is known in this file alone: arrays that are read from a disk, data behind closures,
 # no batches at all. Folds whose programs have equal digests share a compiled one; they differ in
-# their arrays, which are its last arguments.
+# their arrays, which are arguments of it.
 @dataclasses.dataclass(frozen=True)
 class Fold:
     """A task, or a fold of one, that was traced: from here on it answers for the task."""
