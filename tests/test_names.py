@@ -191,6 +191,7 @@ def test_the_table_is_searched_by_any_librarys_word():
         ("detectron2.WarmupCosineLR", "it is js.Linear(factor, 1.0, warmup) * schedule here"),
         ("AdafactorSchedule", "it is transformers.get_adafactor_schedule here"),
         ("keras.cosine_decay", "did you mean keras.CosineDecay"),
+        ("warmup_table_decay", "did you mean warmup_constant or warmup_linear"),  # not warm
     ],
 )
 def test_a_name_of_a_library_is_answered_with_that_library_first(word, answer):

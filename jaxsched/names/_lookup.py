@@ -148,8 +148,10 @@ def unknown(name: str) -> str:
         return f"{quoted}; it is {' or '.join(dict.fromkeys(meant))} here"
     near = [known[word] or word for word in near]
     if not (near or library) and 3 < len(bare) < 60:
-        parts = nearest(bare, {part for name in ours() for part in name.split("_")})
-        near = [name for name in ours() if {*parts} & {*name.split("_")}]
+        parts = {part for name in ours() for part in name.split("_")}
+        # The longest first: of "warmup_table" the part is "warmup" and not "warm".
+        near_parts = nearest(bare, sorted(parts, key=lambda part: (-len(part), part)))
+        near = [name for name in ours() if {*near_parts} & {*name.split("_")}]
         near = (near or [entry.name for entry in entries(bare) if entry.module])[:2]
     return f"{quoted}; did you mean {' or '.join(near)}" if near else quoted
 
