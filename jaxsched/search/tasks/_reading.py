@@ -16,8 +16,8 @@ from jaxsched.search._fingerprint import digest, fingerprint_of
 from jaxsched.search.tasks._protocol import Task
 
 # Of the whole process: a sweep's threads, its store, and units in threads read the same source, and
-# a file that two threads seek in gives each the other's rows. Whoever reads holds it until nothing
-# more is taken from the rows: a task may fill one buffer with all of its batches.
+# a file that two threads seek in gives each the other's rows. It is held until nothing more is
+# taken from the rows: a task may fill one buffer with all of its batches.
 READING = threading.RLock()
 _PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and updates of each
 
