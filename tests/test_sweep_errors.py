@@ -31,7 +31,7 @@ def test_the_rule_is_among_trials_that_have_the_setting():
     assert [result.best(prefer=name).index for name in ("warmup", "peak")] == [1, 1]
     assert result_of([[1.0, 1.1], [3, 3.1], [4, 4.1]], settings).best(prefer="warmup").index == 0
     settings = [{"warmup": None}, {"warmup": 5}]
-    with pytest.raises(ValueError, match=r"a setting of numbers, .* 'warmup', which is None in"):
+    with pytest.raises(ValueError, match=r"a setting of numbers, .* 'warmup', which is None "):
         result_of([[1.0, 1.4], [1.1, 1.5]], settings).best(prefer="warmup")
 
 
