@@ -221,6 +221,10 @@ ROW = [
     js.Cosine(0.1, 0.3, 40.5),
     js.Table([0.1, 0.2, 0.3]),
     0.5 * js.Linear(0.1, 0.2, 12),
+    *(
+        js.Stretch(js.Sequence([js.Linear(0.0, 0.1, n)] * 4 + [js.Rex(0.1, 0.2, n)]), 0.5)
+        for n in (4, 6)
+    ),
     js.Constant(0.3, 33),
     js.Linear(0.2, 0.25, 0),
     js.Linear(0.2, 0.5, 1),

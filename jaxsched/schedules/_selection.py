@@ -66,9 +66,19 @@ def _alike(parts: Sequence[Any]) -> list[list[int]]:
     groups: dict[Any, list[int]] = {}
     for place, part in enumerate(parts):
         # The key of a part that is alone is its place, which no other part has.
-        alone = _has_code(part) or any(map(np.ndim, jax.tree.leaves(part)))
-        groups.setdefault(place if alone else jax.tree.structure(part), []).append(place)
+        numbers, form = _flat(part)
+        alone = _has_code(part) or any(np.ndim(num.to_value(x)) for x in numbers)
+        groups.setdefault(place if alone else form, []).append(place)
     return list(groups.values())
+
+
+def _flat(part: Any) -> tuple[list[Any], Any]:
+    """A part's numbers and its form.
+
+    In a sequence within a sequence the numbers that ``_merged`` has looked up are of two words. JAX
+    would take them apart, and each word would be made a number of two words again.
+    """
+    return jax.tree.flatten(part, is_leaf=lambda x: isinstance(x, num.Double))
 
 
 def _has_code(x: object) -> bool:
@@ -86,12 +96,12 @@ def _lengths(t: Number, parts: Sequence[Any], groups: list[list[int]]) -> Number
     for group in groups:
         members = [i for i in group if i < len(parts)]
         places += members
-        leaves = [jax.tree.leaves(parts[i]) for i in members]
+        leaves = [_flat(parts[i])[0] for i in members]
         if len(members) < 2 or all(map(is_concrete, itertools.chain(*leaves))):
             stacks += [num.stacked(t, [parts[i].exact_length(t)]) for i in members]
             continue
         columns = (num.stacked(t, column) for column in zip(*leaves, strict=True))
-        tree = jax.tree.structure(parts[members[0]])
+        tree = _flat(parts[members[0]])[1]
         one = lambda *numbers, tree=tree: jax.tree.unflatten(tree, numbers).exact_length(t)
         stacks.append(jax.vmap(one)(*(num.in_program(t, column) for column in columns)))
     lengths: Any = num.concatenated(t, stacks)
@@ -110,10 +120,9 @@ def _merged(t: Number, members: list[Any], index: Value, places: list[int]) -> A
     among = np.zeros(places[-1] + 1, np.int32)
     among[places] = range(len(places))
     at = num.take(among, num.minimum(index, np.int32(places[-1])))
-    columns = zip(*map(jax.tree.leaves, members), strict=True)
-    return jax.tree.unflatten(
-        jax.tree.structure(members[0]), [_picked(t, column, at) for column in columns]
-    )
+    columns = zip(*(_flat(member)[0] for member in members), strict=True)
+    form = _flat(members[0])[1]
+    return jax.tree.unflatten(form, [_picked(t, column, at) for column in columns])
 
 
 def _picked(t: Number, column: tuple[Leaf, ...], at: Value) -> Leaf:
