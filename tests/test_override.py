@@ -38,6 +38,19 @@ def test_current_names_groups_and_sees_through_wrappers():
         current(optax.adam(LR).init(PARAMS))
 
 
+class Opaque:
+    """A controller that only the optimizer holds."""
+
+    def init(self):
+        return jnp.int32(0)
+
+    def update(self, state, **extra):
+        return state
+
+    def __call__(self, state, **extra):
+        return 0.5
+
+
 def test_override_acts_at_the_next_update_and_never_retraces():
     tx = inject(optax.sgd)(learning_rate=LR)
 
@@ -64,7 +77,7 @@ def test_override_acts_at_the_next_update_and_never_retraces():
         np.testing.assert_allclose(rate, expected, rtol=1e-6)
     for peak in range(60):
         _, state = step(override(state, learning_rate=js.warmup_cosine(peak + 1.0, 90, 5, 0.0)))
-    for source in (LR, js.Plateau(LR)):
+    for source in (LR, js.Plateau(LR), Opaque()):
         fresh = override(inject(optax.sgd)(learning_rate=source).init(PARAMS), learning_rate=0.25)
         assert float(current(fresh)["learning_rate"]) == 0.25
 

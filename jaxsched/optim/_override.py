@@ -191,7 +191,7 @@ def _set_in_ours(state: InjectState, name: str, value: PyTree, is_scale: bool) -
 
 def _shown_value(state: InjectState, name: str) -> jax.Array:
     """What ``current`` is to show: before the first update, what that update will use."""
-    if name not in state.schedules:  # an opaque controller, which only the optimizer can ask
+    if name not in state.schedules:  # an opaque controller, whose value `current` overrides
         return state.values[name]
     return jnp.where(state.count == 0, upcoming_value(state, name), state.values[name])
 

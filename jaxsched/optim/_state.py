@@ -269,7 +269,17 @@ def path_text(path: Iterable[Any]) -> str:
 def hyperparameters(state: Any) -> dict[str, jax.Array]:
     """The values of one injected state that a person scheduled (or may set), by name."""
     if isinstance(state, InjectState):
-        return state.values
+        return {name: _applied_value(state, name) for name in state.values}
     scheduled = getattr(state, "hyperparams_states", {})
     # Optax injects every number. The unscheduled ones matter only if none is scheduled.
     return {k: v for k, v in state.hyperparams.items() if not scheduled or k in scheduled}
+
+
+def _applied_value(state: InjectState, name: str) -> jax.Array:
+    """The value as it was applied; before the first update, as that will apply it."""
+    value = state.values[name]
+    if name in state.schedules:
+        return value
+    # Only the optimizer can ask an opaque controller. Until an update has asked it again, what it
+    # said at `init` is here, as it was before any override.
+    return jnp.where(state.count == 0, state.knobs[name].apply(value), value)
