@@ -1,7 +1,7 @@
 """The functions of a program are compiled side by side, before the first of them is called.
 
-Compiling is most of a short sweep, and XLA does it without Python's lock. JAX keeps what a lowered
-function was compiled to, and finds it at the first call with such arguments.
+Compiling is most of a short sweep, and XLA does it without Python's lock. JAX keeps the executable
+of a lowered function, and finds it at the first call with such arguments.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from jaxsched.search.tasks._process import uncollected
 
 
 def compile_ahead(ledger: Ledger, programs: Iterable[Program], device: jax.Device) -> None:
-    """Compiles what the open runs of a ledger will call, on one device.
+    """Compiles the functions that the open runs of a ledger will call, on one device.
 
-    What fails here fails again when it is called, where it is handled.
+    An error that is suppressed here is raised again by the call itself, and handled there.
     """
     enter, known, waiting = in_force(), set[Wrapped](), deque[Future[None]]()
 
@@ -45,7 +45,7 @@ def compile_ahead(ledger: Ledger, programs: Iterable[Program], device: jax.Devic
                 known.add(function)
                 with contextlib.suppress(Exception), uncollected():
                     waiting.append(pool.submit(compile_one, function.lower(*arguments)))
-            if len(waiting) > usable_cores() + 1:  # what waits may hold a copy of the data
+            if len(waiting) > usable_cores() + 1:  # a waiting task may hold a copy of the data
                 wait([waiting.popleft()])
 
 
@@ -55,8 +55,8 @@ def _calls_of_open_runs(
     """Functions with abstract arguments, the longest to compile first."""
     place = jax.sharding.SingleDeviceSharding(device)
 
-    # The kinds must be those of the calls in `_engine.py`, to the placement and the weak types: of
-    # any other JAX would find nothing, and compile once more when it is called.
+    # The kinds must equal the kinds in the calls of `_engine.py`, with placement and weak types.
+    # Otherwise JAX finds nothing, and compiles once more at the call.
     def on_device(tree: PyTree, *axes: int) -> PyTree:
         def abstract(x: ArrayLike) -> jax.ShapeDtypeStruct:
             shape = (*axes, *np.shape(x))

@@ -1,9 +1,9 @@
 """Controllers in a sweep: their reports, and the forks after them.
 
 Controllers observe on the host, after a stage that ends with an evaluation. Until the next one
-their rates are known, so they are values of the table like those of any schedule. (Inside the
-program each kind of controller would need a program of its own.) Trials whose controllers have
-decided alike so far are one run, which forks where they decide differently.
+their rates are known, so these are values of the table like any schedule's. (Inside the program
+each kind of controller would need a program of its own.) Trials whose controllers have decided
+alike so far are one run. It forks where they decide differently.
 """
 
 from __future__ import annotations
@@ -96,16 +96,16 @@ def _observed_state(
 
 
 def no_curves(plan: Plan) -> RunCurves:
-    """Those of a run that begins: nothing is measured yet."""
+    """The curves of a run that begins: nothing is measured yet."""
     none = np.zeros(0, np.float32)
     return RunCurves(dict.fromkeys(plan.train, none), dict.fromkeys(plan.validation, none))
 
 
 def _forked_runs(plan: Plan, run: OpenRun, states: dict[int, ControllerStates]) -> list[OpenRun]:
-    """A run at its begin; or with controllers one for each of the values in this stage."""
-    # What a controller has counted may differ long before its rate does: two of `js.Plateau` with
+    """A run at its begin; or with controllers one run for each set of values in this stage."""
+    # The counters of two controllers may differ long before their rates do: two `js.Plateau` with
     # patience 1 and 2 have different states after the first report, and are one run until one of
-    # them cuts. So not their states are compared, but the values up to the next report.
+    # them cuts. So the values up to the next report are compared, not the states.
     key, table, stage = run.key, plan.table, plan.stages[run.key.stage]
     if not table.controlled:
         states_of_none = ((),) * len(key.trials)

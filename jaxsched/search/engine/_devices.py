@@ -58,8 +58,8 @@ def laid_out(
 
 
 def machine_of(device: jax.Device) -> str:
-    """The kind of a device, and what makes its numbers: on another one sums may be rounded
-    otherwise. Of a CPU JAX tells nothing: its name and instruction sets, as the system tells."""
+    """The kind of a device, and the software that makes its numbers: another one may round sums
+    differently. JAX says nothing about a CPU: the system gives its name and instruction sets."""
     if device.platform != "cpu":
         return " ".join(f"{device.device_kind}, {device.client.platform_version}".split())
     return _cpu_model()
@@ -72,7 +72,7 @@ def put(tree: PyTree, place: Place) -> PyTree:
     return jax.device_put(tree, place)
 
 
-# Those that the compiler and the libraries of JAX choose by.
+# The compiler and the libraries of JAX choose by these.
 _INSTRUCTION_SETS = re.compile(r"(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme|bf16|i8mm|fphp)\w*")
 
 

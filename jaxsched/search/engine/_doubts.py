@@ -1,4 +1,4 @@
-"""What is doubted before a sweep is trained: what its schedules and its runs do not agree in."""
+"""Doubts before a sweep is trained: where its schedules and its runs do not agree."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from jaxsched.schedules._phase import phases_of
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 
-# The trial and its updates, the hyperparameter and the schedule that it follows, or that of its
-# controller.
+# The trial and its updates, the hyperparameter, and the schedule that it or its controller follows.
 Scheduled = list[tuple[str, int, str, AbstractSchedule]]
 
 
@@ -77,7 +76,7 @@ def warn_of_lengths(scheduled: Scheduled, trials: int, requested: int | None) ->
 
 
 def warn_of_fractions(scheduled: Scheduled) -> None:
-    """Warns once of a curve within one update: a share that was traced, so no recipe told it."""
+    """Warns once of a curve within one update: a traced share, which no recipe could check."""
     for trial, _, name, schedule in scheduled:
         for kind, start, end in phases_of(schedule):
             length = 0 if end is None else end - start
@@ -90,7 +89,7 @@ def warn_of_fractions(scheduled: Scheduled) -> None:
 
 
 def warn_of_idle(plan: Plan) -> None:
-    """Warns of what never happens, since it would come after the end of the longest run."""
+    """Warns of actions that never happen: they would come after the end of the longest run."""
     if plan.objective.stopping is not None and not len(plan.rungs):
         warn(
             f"sweep(stopping=...): {describe(plan.objective.stopping)} compares no trials within "

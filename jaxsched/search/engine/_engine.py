@@ -43,17 +43,17 @@ class Backend:
 
     devices: list[Place]  # one for each thread
     threads: Threads
-    programs: Any  # tuple[Program, ...], of each fold; those with the same computation share one
+    programs: Any  # tuple[Program, ...], of each fold; equal computations share one
     width: Any  # int, the lanes of a program
 
     def compile_ahead(self, ledger: Ledger) -> None:
-        """Compiles what the open runs of the ledger will call, if that is quicker.
+        """Compiles the functions that the open runs of the ledger will call, if that is quicker.
 
         On a mesh each function is compiled when all processes call it, in one order.
         """
 
     def halve_width(self) -> None:
-        """Replaces the programs by those of half as many lanes, after a lack of memory.
+        """Replaces the programs by programs of half as many lanes, after a lack of memory.
 
         Never called at width 1, where a lack of memory is raised.
         """
@@ -82,7 +82,7 @@ class Engine:
         self._initial: dict[int, tuple[object, PyTree]] = {}
 
     def run(self, until: int | None) -> None:
-        """Trains all runs that begin before the step ``until``, and those that follow up to it."""
+        """Trains all runs that begin before the step ``until``, and their successors up to it."""
         if self._width is None:
             self._width = self._backend.width
             self._backend.compile_ahead(self._ledger)
@@ -156,8 +156,8 @@ class Engine:
         program itself freezes such a run. One compiled call for the whole stage would cost less
         still, but nothing could be shown, saved or stopped before its end.
         """
-        # ``runs`` are as of the last segment that was collected, behind those that were launched.
-        # They are saved, and go on after a lack of memory: their states exist.
+        # ``runs`` are as of the last collected segment, behind the launched ones. They are saved,
+        # and go on after a lack of memory: their states exist.
         runs, in_flight = lanes, deque[_Segment]()
         for segment in self._launched(number, lanes, program):
             in_flight.append(segment)
@@ -186,7 +186,7 @@ class Engine:
         state = program.stack([self._state(number, run, arrays) for run in padded])
         # Runs that were put back after a lack of memory may have diverged: they stay frozen.
         going = np.array([run.curves.diverged < 0 for run in padded])
-        # A lone run's flag has two values, of which each is transferred once.
+        # A lone run's flag has two values; each is transferred once.
         alive = put(going, device) if program.width > 1 else self._scalar(going[0], device)
         limit = self._scalar(np.float32(plan.limit), device)
         chunk = -1
@@ -205,8 +205,8 @@ class Engine:
             with threads.unlocked(number):
                 state, alive, metrics = program.segment(*arguments)
                 validation = program.evaluate(arrays, state) if evaluated else None
-            # The pacer asks behind the launches: on a mesh its question is a program too, whose
-            # answer is there when the measurements are.
+            # The pacer asks after the launches: on a mesh its question is a program too. The answer
+            # arrives with the measurements.
             yield _Segment(lo, hi, marked, on_host, state, metrics, validation, pacer.ask())
 
     def _collect(
@@ -225,8 +225,8 @@ class Engine:
             at = (lane,) if program.width > 1 else ()
             curves = self._extended(run, segment, at, metrics, validation)
             state = LaneState(lanes, lane) if at else segment.state
-            # Lanes have the bits of their width. A store gives those of a halved one to no other
-            # sweep: when memory ran out is chance.
+            # Lanes have the bits of their width. A store gives the lanes of a halved width to no
+            # other sweep: it is chance when memory runs out.
             narrowed = run.narrowed or program.width != self._width
             after.append(replace(run, at=hi, state=state, curves=curves, narrowed=narrowed))
         updates = hi - segment.lo
@@ -248,7 +248,7 @@ class Engine:
         metrics: dict[str, np.ndarray],
         validation: dict[str, np.ndarray],
     ) -> RunCurves:
-        """The curves of a run after a segment, whose measurements of it are ``at`` that lane.
+        """The curves of a run after a segment; its measurements are in the lane ``at``.
 
         The program returns curves and no step of divergence, so that is found here, by the
         program's own comparison in float32. There a limit of 0.1 is 0.1000000015: compared in
@@ -301,7 +301,7 @@ class Engine:
         cuts, kept = sorted({*evaluated, stop}), at
         for cut in cuts:
             while at < cut:
-                # Of the first lane: those of the others are mostly the same, and else any will do.
+                # The first lane stands for all: their marks are mostly the same, and else any serves.
                 mark = self._ledger.store.mark(lanes[0], len(lanes), kept, at, pacer.speed)
                 end = min(cut, (at // length + 1) * length, at + pacer.steps, mark or cut)
                 kept = end if end == mark else kept
@@ -331,10 +331,10 @@ class Engine:
     def _cached(
         self, cache: dict[int, tuple[object, T]], number: int, key: object, make: Callable[[], T]
     ) -> T:
-        """What a thread needs now, from itself or another thread.
+        """The value that a thread needs now, from itself or another thread.
 
-        Each keeps one: the data of several folds may not fit into the memory of a device. Threads
-        of one device find one another's, so that ten of them hold the data of a fold once.
+        Each thread keeps one: the data of several folds may not fit into the memory of a device.
+        Threads of one device find one another's, so ten of them hold the data of a fold once.
         """
         with self._reading:
             matches = (value for known, value in cache.values() if known == key)
@@ -345,7 +345,7 @@ class Engine:
             return needed
 
     def _values(self, lanes: list[OpenRun], chunk: int, program: Program) -> np.ndarray:
-        """The chunk's values; what is after the longest run is never applied."""
+        """The chunk's values; values after the longest run are never applied."""
         plan = self._plan
         start = chunk * plan.length
         stop = min(start + plan.length, plan.longest)

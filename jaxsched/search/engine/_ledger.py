@@ -1,7 +1,7 @@
 """The ledger of a sweep: which runs are finished and open, and which trials are given up.
 
 It is the only owner of these facts. The engine takes and files runs, the rungs give trials up, a
-store keeps what was measured. All use its methods: no other code writes its fields.
+store keeps the measurements. All use its methods: no other code writes its fields.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from jaxsched.search.engine._controlled import child_runs, no_curves, root_runs
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 
-# Times the width: of so many runs, those that go on together are sought. To look at all of them for
-# each group would take a time quadratic in their number.
+# Times the width: among so many runs, a group that goes on together is sought. A search among all
+# runs, for each group, would take a time quadratic in their number.
 _LOOK = 32
 
 
@@ -31,7 +31,7 @@ Recalled = dict[Key, tuple[OpenRun, Key | None]]
 
 
 class Store:
-    """Measurements and states of this sweep and of others, by what the runs have read.
+    """Measurements and states of this sweep and of others, by the input that the runs have read.
 
     This one holds nothing and keeps nothing, as a sweep without a checkpoint does.
     """
@@ -80,7 +80,7 @@ class Store:
         """
 
     def ended(self, run: OpenRun) -> Any:
-        """Takes a run that has ended; returns the path of those that follow."""
+        """Takes a run that has ended; returns the path of its successors."""
 
 
 class Ledger:
@@ -98,7 +98,7 @@ class Ledger:
 
     Args:
         plan: of the sweep.
-        store: from which ``recall`` takes what is known, and which is given what is measured.
+        store: ``recall`` takes known runs from it, and it is given the measurements.
         keep_final_states: whether to fill ``final_states``, Key -> state.
         state: where all runs begin; by default each where ``init`` begins.
 
@@ -109,7 +109,7 @@ class Ledger:
         steps_trained: updates of this call.
         units: of workers, how many have ended, and of how many; empty without workers.
         stop_requested: whether the segments under way are the last ones.
-        store: from which it recalls, and to which it gives, what is measured.
+        store: the source of known runs, and the place for measurements.
         lock: hold it to read several fields that must be consistent.
     """
 
@@ -164,14 +164,14 @@ class Ledger:
             self.rungs_decided += 1
             for trial in trials:
                 self.stopped[trial] = rung
-            # Those that were held back too: ``begin``, which follows, sorts them by the next rung.
+            # Runs that were held back too: ``begin``, which follows, sorts them by the next rung.
             self._open = [run for run in [*self._later, *self._open] if self.needs(run.key)]
             self._later = []
 
     # ---------------------------------------------------------------------------------- open runs
 
     def begin(self, until: int | None) -> None:
-        """From now on runs that begin at ``until`` or after it are held back."""
+        """Holds back runs that begin at ``until`` or after it, from now on."""
         with self.lock:
             self._until = math.inf if until is None else until
             waiting, self._open, self._later = [*self._later, *self._open], [], []
@@ -249,16 +249,15 @@ class Ledger:
     def filed_since(self, count: int) -> list[tuple[Key, RunCurves]]:
         """The finished runs without the first ``count``, the last one first.
 
-        In time proportional to their number: what is read after each segment or rung is read once.
+        In time proportional to their number: a run is read once, not after each segment or rung.
         """
         return list(itertools.islice(reversed(self.finished.items()), len(self.finished) - count))
 
     def recall(self) -> Recalled:
         """Files all runs that the store holds; then decide the rungs, and call ``reopen``.
 
-        It goes down the tree from the roots, which are all that an empty store lets it know. With
-        controllers it ends at a run that is missing: how that forks is unknown until it is
-        evaluated.
+        It goes down the tree from the roots, which are all that is known with an empty store. With
+        controllers it ends at a missing run: how that one forks is unknown until it is evaluated.
         """
         store, plan, recalled = self.store, self.plan, Recalled()
         self.finished = {}
@@ -282,9 +281,9 @@ class Ledger:
     def reopen(self, recalled: Recalled) -> None:
         """Opens the runs that the store lacks, each at the last state that it holds.
 
-        It goes up the tree: a run without any state needs that at the end of its parent, which is
-        then trained again, from its own last state, with the same bits. To start over would cost
-        the whole sweep.
+        It goes up the tree: a run without any state needs the state at the end of its parent. The
+        parent is then trained again, from its own last state, with the same bits. To start over
+        would cost the whole sweep.
         """
         # Say a trunk has two decays, and of one decay nothing is stored. It needs the state at the
         # end of the trunk. If the store has that, the trunk stays finished and the decay is opened
@@ -292,7 +291,7 @@ class Ledger:
         # decay with it once it ends; the other decay is finished, and so in ``_opened``.
         finished, again = self.finished, set[Key]()
         rungs = self.plan.rungs[self.rungs_decided :]
-        # Of stopped trials nothing is needed; what lies beyond an undecided rung waits for it.
+        # Stopped trials need nothing; runs beyond an undecided rung wait for it.
         for key in list(finished):
             if not self._reached(key):
                 del finished[key]
@@ -320,9 +319,9 @@ class Ledger:
     # ----------------------------------------------------------------------------------- workers
 
     def reread(self, until: int | None) -> None:
-        """Files what workers have saved in the store, as if it had been trained here."""
+        """Files the runs that workers have saved in the store, as if they had been trained here."""
         with self.lock:
-            stored = self._stored  # as it was: what workers have trained is not from before
+            stored = self._stored  # as it was: the workers' runs are not earlier ones
             self.reopen(self.recall())
             self._stored = stored
         self.begin(until)

@@ -1,4 +1,4 @@
-"""Metrics: those that a sweep asks for, and those that its controllers read."""
+"""Metrics: the ones that a sweep asks for, and the ones that its controllers read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from jaxsched.search.tasks._returned import AVERAGED, of_weights
 def check_measured(
     request: Request, table: ScheduleValues, measured: tuple[str, ...], validation: tuple[str, ...]
 ) -> str:
-    """Raises unless the task measures all that is asked for, in senses that are known.
+    """Raises unless the task measures every requested metric, in senses that are known.
 
     Args:
         measured, validation: the metrics of a step and of an evaluation.
 
     Returns:
-        What to warn of: a controller that minimizes a metric of unknown sense; or "".
+        A text to warn with, of a controller that minimizes a metric of unknown sense; or "".
     """
     metric, maximize = request.metric, request.maximize
     asked = {"metric": metric}
@@ -29,7 +29,7 @@ def check_measured(
         asked["monitor"] = request.monitor
     for argument, given in asked.items():
         check_choice(f"sweep({argument}=...)", given, validation)
-    known = of_weights(metric) == "loss"  # of another a name says nothing
+    known = of_weights(metric) == "loss"  # the name of another metric says nothing
     if maximize is None and not known:
         raise ValueError(
             f"sweep(maximize=...) must be given for {metric!r}: True if more of it is better, "
@@ -46,7 +46,7 @@ def check_measured(
 def _check_reports(
     request: Request, table: ScheduleValues, measured: tuple[str, ...], validation: tuple[str, ...]
 ) -> str:
-    """Raises unless the reports have what the controllers read; returns as ``check_measured``."""
+    """Raises unless the reports have all that controllers read; returns as ``check_measured``."""
     if both := sorted({*table.names} & {*measured}):
         raise ValueError(
             f"sweep(task=...): step must not return a metric {', '.join(map(repr, both))} in a "
@@ -74,7 +74,7 @@ def report_names(monitor: str, metrics: Collection[str]) -> dict[str, str]:
 
 
 def _check_told(controller: AbstractController, told: dict[str, str], request: Request) -> str:
-    """Raises if a controller reads what it is not told; else as ``_check_sense`` of its levels."""
+    """Raises if a controller reads an unreported value; else as ``_check_sense`` of its levels."""
     if missing := sorted(reads(controller) - told.keys()):
         advice = (
             "; `search.Averaged(task, window=...)` measures the averaged weights, beside the "
@@ -93,7 +93,7 @@ def _check_told(controller: AbstractController, told: dict[str, str], request: R
 def _check_sense(level: AbstractController, told: dict[str, str], request: Request) -> str:
     """Raises if a controller minimizes a metric that the sweep maximizes, or vice versa.
 
-    Returns what to warn of if it minimizes one of unknown sense, or "".
+    Returns a text to warn with if it minimizes a metric of unknown sense, or "".
     """
     metric, maximize = request.metric, bool(request.maximize)
     mode, own = getattr(level, "mode", None), "max" if maximize else "min"

@@ -45,8 +45,8 @@ class Pacer:
         now = time.monotonic()
         took = max(now - self._last, 1e-9)
         wanted = steps * _SECONDS / took
-        # By and by: after one interval that was timed too short, Ctrl-C must not wait for minutes.
-        # Down it goes at once.
+        # It grows by and by: after one interval that was timed too short, Ctrl-C must not wait for
+        # minutes. It shrinks at once.
         self.steps = int(max(1, min(wanted, 4 * self.steps, self._most)))
         self._last = now
         if self._began:
@@ -68,7 +68,7 @@ class Coordinator:
         self._ledger = ledger
 
     def stop(self) -> None:
-        """No segment starts any more; those under way end."""
+        """No further segment starts; segments under way end."""
         self._ledger.stop()
 
     def on_segment(self) -> None:

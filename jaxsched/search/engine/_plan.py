@@ -25,7 +25,7 @@ from jaxsched.search.trials._trials import Trials
 
 LENGTH = BLOCK  # rows of the tables of a compiled call: the most updates of one
 _BATCHES = 16 << 20  # bytes of batches in a call: fewer rows where a batch is large
-_COPIES = 2  # of a curve: that of the runs, and that of the result
+_COPIES = 2  # of a curve: one of the runs, one of the result
 _EVALUATION, _STAGE = 100, 1500  # bytes of Python objects for each, at least
 
 
@@ -33,8 +33,8 @@ _EVALUATION, _STAGE = 100, 1500  # bytes of Python objects for each, at least
 class Plan:
     """The runs of a sweep, their stages and their evaluations.
 
-    All that follows from the fields is a property, so that ``dataclasses.replace`` gives the plan
-    of other trials, folds or seeds: of a shard, or of a worker.
+    All that follows from the fields is a property. So ``dataclasses.replace`` gives the plan of
+    other trials, folds or seeds: for a shard, or for a worker.
     """
 
     trials: Trials  # all of them
@@ -65,7 +65,7 @@ class Plan:
         return self.of(trials, of_all=self)
 
     def of(self, trials: Trials, **changes: Any) -> Plan:
-        """The plan of some of the trials, and what else it ``changes``."""
+        """The plan of some of the trials, with other ``changes``."""
         return dataclasses.replace(self, trials=trials, table=self.table.of(trials), **changes)
 
     def in_shard(self, index: int, count: int) -> list[int]:
@@ -79,7 +79,7 @@ class Plan:
 
     @property
     def shape(self) -> TaskShape:
-        """What is known of the task, alike for all folds but in what is computed."""
+        """The description of the task; folds share all of it but the computations."""
         return self.folds[0].shape
 
     @property
@@ -89,7 +89,7 @@ class Plan:
 
     @property
     def reported(self) -> Sequence[int]:
-        """The steps within the longest run whose evaluations are reported to controllers."""
+        """The steps within the longest run at which evaluations are reported to controllers."""
         every = self.every if self.table.controlled else None
         return () if every is None else range(every, self.longest, every)
 

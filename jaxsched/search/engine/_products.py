@@ -2,13 +2,13 @@
 
 The gradient of a layer's weights is a product over the samples of a batch, ``outputs.T @ inputs``,
 which JAX then transposes. XLA contracts both to ``inputs.T @ outputs``, and copies the left factor
-number by number: of a last layer, the wide one, which takes two to ten times as long. A barrier
-before the transposition keeps the product as JAX has it.
+number by number. In a last layer this is the wide factor, and the product takes two to ten times as
+long. A barrier before the transposition keeps the product as JAX has it.
 
-Either way a thread adds up the same terms in the same order, so no bit changes. Several threads
-may divide the sum, each order in its own way: products that XLA gives to several are left alone.
-What reads the gradient then reads it transposed. A sum over it (its norm) would have another order,
-and ``rsqrt`` is rounded otherwise where XLA does not vectorize: only what is sure may read it.
+Either way a thread adds up the same terms in the same order, so no bit changes. Several threads may
+divide the sum, each order in its own way: products that XLA gives to several are left alone. The
+reader of the gradient then reads it transposed. A sum over it (its norm) would have another order,
+and ``rsqrt`` is rounded otherwise where XLA does not vectorize: only sure operations may read it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _THREADED = re.compile(
 
 
 def narrow_first(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """A closed jaxpr, with a barrier after each product whose left factor is narrow."""
+    """A closed jaxpr, with a barrier after each product with a narrow left factor."""
     eqns: list[JaxprEqn] = []
-    unsure = set[Var]()  # what an equation reads that may round otherwise, or one after it
-    # Backwards, from results to what they read: so all readers of a product are known before it.
+    unsure = set[Var]()  # inputs of an equation that may round otherwise, or of one after it
+    # Backwards, from results to operands: so all readers of a product are known before it.
     for eqn in reversed(closed.jaxpr.eqns):
         inner = equations(eqn.params["jaxpr"].jaxpr) if eqn.primitive.name == "jit" else (eqn,)
         sure = all(_SURE.fullmatch(e.primitive.name) for e in inner)
@@ -55,9 +55,9 @@ def narrow_first(closed: ClosedJaxpr) -> ClosedJaxpr:
 
 
 def for_one_thread(closed: ClosedJaxpr, lanes: int) -> bool:
-    """Whether no product or factorization of a step, for so many lanes, has several threads.
+    """Whether each product or factorization of a step, for so many lanes, has one thread.
 
-    XLA gives those of large products, and the BLAS of SciPy, which factorizes, has its own.
+    XLA gives large products several threads. SciPy's BLAS, which factorizes, has its own threads.
     """
 
     def small(eqn: JaxprEqn) -> bool:

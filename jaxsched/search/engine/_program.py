@@ -40,10 +40,10 @@ Carry: TypeAlias = tuple[jax.Array, State, jax.Array, Metrics]
 
 
 class Function:
-    """A function of a program, which counts its traces; ``compiled`` is it after ``jit``.
+    """A function of a program, which counts its traces; ``compiled`` is the jitted function.
 
     Attributes:
-        f: what is compiled where it is not yet, such as for another device.
+        f: the function to compile where it is not compiled yet, such as for another device.
     """
 
     def __init__(self, name: str, f: Traced, jit: Callable[[Traced], Any]):
@@ -59,7 +59,7 @@ class Function:
 class Program:
     """``init``, ``segment``, ``evaluate`` and ``test`` of a traced task.
 
-    They are made of its jaxprs: what runs is what the digests say, and no task is kept alive.
+    They are made of its jaxprs: the digests describe the code that runs, and no task is kept alive.
 
     Args:
         fold: the task.
@@ -76,13 +76,13 @@ class Program:
         self.fold, self.names, self.length, self.width = fold, names, length, width
         self.functions: list[Function] = []
         shape, how = fold.shape, (names, width)
-        # The digests are those of the task's own step. The compiled one may have barriers more,
-        # which change no bits: so a store need not know of them.
+        # The digests are of the task's own step. The compiled one may have more barriers. They
+        # change no bits, so a store need not know of them.
         self._shape = shape
         if width == 1 and jax.default_backend() == "cpu":
             self._shape = dataclasses.replace(self._shape, step=narrow_first(self._shape.step))
-        self._under = tuple(settings().items())  # not all are in the keys by which JAX finds a call
-        # Each with the trees whose structures it reads: those are in no jaxpr.
+        self._under = tuple(settings().items())  # JAX's own cache key does not have them all
+        # Each with the trees that it reads: their structures are in no jaxpr.
         self.init = self._function("init", _init, (), shape.state)
         self.segment = self._function("step", _segment, how, (shape.state, shape.metrics))
         self.evaluate = self._function(
@@ -100,7 +100,7 @@ class Program:
         return put([strong(x) for x in fold.arrays], device)
 
     def start(self, seed: int, device: Place) -> tuple[jax.Array, Draws]:
-        """What ``init`` takes of a seed: the seed, and what the host makes of it."""
+        """The arguments of ``init`` for a seed: the seed, and the numbers that the host draws."""
         on_host = self.layout is None and device.platform == "cpu"
         ahead = draw_ahead(self.fold.shape.init, seed) if on_host else []
         return put((np.uint32(seed), ahead), device)
@@ -133,7 +133,7 @@ class Program:
             return Function(name, f, partial(self._jit, method))
 
         function = _FUNCTIONS.get(fold.owner, (key, self._under), made, self)
-        # A jaxpr holds NumPy arrays, not copies: those of an earlier one may have changed since.
+        # A jaxpr holds NumPy arrays, not copies: an earlier jaxpr's may have changed since.
         function.f = f
         self.functions.append(function)
         return function.compiled
@@ -174,7 +174,7 @@ def _cast(tree: PyTree, like: PyTree) -> PyTree:
 
 
 def _init(shape: TaskShape) -> Traced:
-    """The initial state, as a function of arrays, of a seed and of what is drawn ahead for it."""
+    """The initial state, as a function of arrays, of a seed and of the numbers drawn ahead."""
     tree: PyTreeDef = jax.tree.structure(shape.state)
 
     def init(arrays: list[jax.Array], seed: jax.Array, ahead: Draws) -> State:
@@ -210,8 +210,8 @@ def _update(shape: TaskShape, names: tuple[str, ...]) -> Traced:
     ) -> tuple[State, Metrics]:
         row = _at(values, i, 1)
         batch = jax.tree.map(lambda x: _at(x, i, 0), batches)
-        # With 2 updates in a step the rows are lr, lr[1], momentum, momentum[1]: the task is given
-        # lr and momentum, each an array of both. With 1 each is a scalar.
+        # With 2 updates in a step the rows are lr, lr[1], momentum, momentum[1]: the task gets lr
+        # and momentum, each an array of both. With 1 each is a scalar.
         hyperparams = {
             names[k]: row[k] if updates == 1 else row[k : k + updates]
             for k in range(0, len(names), updates)
@@ -237,7 +237,7 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
         hi: jax.Array,  # int32
         limit: jax.Array,  # float32: a loss above it counts as diverged
     ) -> tuple[State, jax.Array, Metrics]:
-        """Updates lo..hi-1; a lane stops after the update whose loss is not finite."""
+        """Updates lo..hi-1; a lane stops after the first update with a loss that is not finite."""
         update = partial(_update(shape, names), arrays)
         if vectorized:
             update = jax.vmap(update, in_axes=(0, 0, 0, None))
@@ -270,19 +270,20 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
 
 
 class FunctionCache(Generic[T]):
-    """A cache of the last few functions, each as long as the task that it was made for.
+    """A cache of the last few functions, each for as long as its task lives.
 
     A task by itself is not a sufficient key: its methods may close over values that have changed.
     So the caller's key describes the whole computation, all constants included. A sweep of many
-    folds may use more than a few. The next one asks in the same order, and of the last few each
-    would be dropped just before its turn: so what a program still uses stays, until others come.
+    folds may use more than a few functions. The next sweep asks in the same order, and each of the
+    last few would be dropped just before its turn. So functions that a program still uses stay,
+    until other programs come.
     """
 
     def __init__(self, most: int = 32):
         self._most = most
         # In the order of their last use, with the newest user.
         self._made: dict[tuple[Hashable, Hashable], tuple[list[object], T, weakref.ref[Any]]] = {}
-        self._lock = threading.RLock()  # sweeps may have threads; what is forgotten comes any time
+        self._lock = threading.RLock()  # sweeps may have threads; an entry is dropped at any time
 
     def get(self, task: Task, key: Hashable, make: Callable[[], T], user: Any) -> T:
         """The earlier result of ``make`` for this task and key, or a new one."""

@@ -1,8 +1,8 @@
 """The random bits of an initial state are drawn on the host, if they are few, and zeros are filled.
 
-On a CPU XLA makes ten kernels of each draw and one of zeros of each shape, most of what it takes to
-compile an initial state. The bits are whole numbers, and so the same from NumPy; what becomes of
-them is compiled.
+On a CPU XLA makes ten kernels for each draw and one for zeros of each shape: most of the time that
+an initial state takes to compile. The bits are whole numbers, and so the same from NumPy; the
+operations after them are compiled.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _Known: TypeAlias = np.ndarray | None
 
 
 def draw_ahead(init: ClosedJaxpr, seed: int) -> Draws:
-    """What a closed jaxpr draws for ``jax.random.key(seed)``, its first argument.
+    """The draws of a closed jaxpr for ``jax.random.key(seed)``, its first argument.
 
     Returns:
         Nothing if all is left to the program. Else a list, for each draw two arrays of words,
         uint32, or None if it is left to the program, and for each call of a jitted function such a
         list; and a list, each result or None.
     """
-    # Of ``a, b = split(key); return normal(a, (2,)), uniform(b, (3,)), zeros(2)`` that is
+    # The result for ``a, b = split(key); return normal(a, (2,)), uniform(b, (3,)), zeros(2)`` is
     #
     #     [[[[(2 words, 2 words)]]], [(3 words, 3 words)]]     and     [None, None, zeros]
     #
-    # since ``normal`` is three jitted functions in one another, of which the innermost draws. The
-    # draws have no names: ``with_draws`` walks the same equations in the same order.
+    # since ``normal`` is three nested jitted functions, and the innermost draws. The draws have no
+    # names: ``with_draws`` walks the same equations in the same order.
     key, *others = init.jaxpr.invars
     small = sum(prod(aval_of(x).shape) for x in init.jaxpr.outvars) <= _MOST
     if not small or str(aval_of(key).dtype) != f"key<{_TAG}>":
@@ -60,7 +60,7 @@ def draw_ahead(init: ClosedJaxpr, seed: int) -> Draws:
 
 
 def with_draws(init: ClosedJaxpr, ahead: Draws) -> Callable[..., list[jax.Array]]:
-    """``init`` as a function that makes what ``ahead``, of ``draw_ahead``, lacks."""
+    """``init`` as a function that computes the parts absent from ``ahead``, of ``draw_ahead``."""
     words, known = ahead or ([], [None] * len(init.jaxpr.outvars))
 
     @functools.cache  # a function that is called for each of many layers is compiled once
@@ -93,7 +93,7 @@ def with_draws(init: ClosedJaxpr, ahead: Draws) -> Callable[..., list[jax.Array]
 
 
 def _evaluated_on_host(closed: ClosedJaxpr, values: list[_Known]) -> tuple[list[_Known], Draws]:
-    """Results and draws. Keys are words, [..., 2]; what is not known is None."""
+    """Results and draws. Keys are words, [..., 2]; an unknown value is None."""
     draws: Draws = []
 
     def apply(eqn: JaxprEqn, values: list[_Known]) -> list[_Known]:
@@ -108,8 +108,8 @@ def _evaluated_on_host(closed: ClosedJaxpr, values: list[_Known]) -> tuple[list[
         sure = usual and few and not any(x is None or isinstance(x, jax.Array) for x in values)
         result = _RULES[name](eqn, *values) if sure and name in _RULES else None
         if name == "random_bits":
-            # To what follows the bits are not known: of them numbers with fractions are made, which
-            # XLA may round otherwise than NumPy.
+            # The next equations do not get the bits: they make fractions of them, which XLA may
+            # round otherwise than NumPy.
             draws.append(result)
             result = None
         if count == 1:
@@ -141,7 +141,7 @@ def _evaluate_with(
 
 def _random_words(key: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Both words of each number that JAX draws from keys: it counts from zero."""
-    # In 64 bits: the upper word is 0 as long as less than 2**32 numbers are drawn at once.
+    # A count has 64 bits: its upper word is 0 while fewer than 2**32 numbers are drawn at once.
     count = np.arange(prod(shape), dtype=np.uint32).reshape(shape)
     each = key.reshape(*key.shape[:-1], *[1] * len(shape), 2)
     return threefry((each[..., 0], each[..., 1]), (np.zeros_like(count), count))

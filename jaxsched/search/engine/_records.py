@@ -15,7 +15,7 @@ Curves: TypeAlias = Mapping[str, ArrayLike]  # of a segment
 
 
 class Key(NamedTuple):
-    """One run of one stage, for all of its trials or, with controllers, those that decided alike.
+    """One run of one stage, for all its trials or, with controllers, for the trials that agree.
 
     ``stage``, ``fold``, ``seed`` and the ``trials`` are positions in the plan.
     """
@@ -32,7 +32,7 @@ class RunCurves:
 
     train: dict[str, np.ndarray]  # metric -> float32 [updates so far], NaN after a divergence
     validation: dict[str, np.ndarray]  # metric -> [evaluations so far], NaN after a divergence
-    diverged: int = -1  # the update whose loss was not finite, or -1
+    diverged: int = -1  # the first update with a loss that was not finite, or -1
     # (group, metric) -> the array that the curve is the beginning of. Older snapshots share it:
     # each is a view up to its own end, and nothing before an end is written again.
     _room: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
@@ -92,7 +92,7 @@ class OpenRun:
     curves: RunCurves  # of the updates before ``at`` in this stage
     # The states of each trial's controllers when the stage began.
     controller_states: tuple[tuple[PyTree, ...], ...]
-    path: Any = None  # what a store calls all updates before the stage; of its own kind
+    path: Any = None  # a store's name for all updates before the stage; of its own kind
     # Whether some of them, or of the stage, were trained at another width than the sweep's first,
     # so that its bits are of this sweep only.
     narrowed: bool = False

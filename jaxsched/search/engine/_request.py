@@ -1,4 +1,4 @@
-"""What a sweep is asked for, checked before any tracing."""
+"""The arguments of a sweep, checked before any tracing."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Devices: TypeAlias = tuple[jax.Device, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """The arguments of ``sweep``, which says what they mean; each error names the one at fault.
+    """The arguments of ``sweep``, where their meanings are documented. Each error names its cause.
 
-    Afterwards ``seeds`` are numbers, ``devices`` a mesh, a tuple or ``None``, ``shard`` a pair, and
-    ``checkpoint`` is the path of a directory that was made, if it was missing, and can be written.
+    After the checks ``seeds`` are numbers, ``devices`` a mesh, a tuple or ``None``, ``shard`` a
+    pair. ``checkpoint`` is the path of a writable directory, which was made if it was missing.
     """
 
     steps: int | None = None
@@ -119,7 +119,7 @@ def check_executor(executor: Any) -> Any:
             "sweep(executor=...) must not be one of interpreters, in which JAX cannot be imported, "
             f"got {type(executor).__name__}. Write ThreadPoolExecutor or ProcessPoolExecutor."
         )
-    context = getattr(executor, "_mp_context", None)  # of the standard library, and those like it
+    context = getattr(executor, "_mp_context", None)  # of the standard library, and of similar ones
     if context is not None and context.get_start_method() == "fork":
         raise ValueError(
             "sweep(executor=...) must not fork, since JAX has threads, which deadlock in a fork, "
@@ -135,7 +135,7 @@ def check_executor(executor: Any) -> Any:
 
 
 def checked_seeds(where: str, given: object, bits: int = 32) -> tuple[int, ...]:
-    """Different seeds, each of which gives another key: JAX takes 32 bits of one."""
+    """Different seeds, each with a different key: JAX takes 32 bits of one."""
     if not has_items(given):
         instead = ", or several different ones"
         return tuple(range(checked_whole(where, given, 1, MANY, instead)))
@@ -188,7 +188,7 @@ def _checked_shard(given: object, stopping: StoppingRule | None) -> tuple[int, i
 
 
 def _check_executor(request: Request) -> None:
-    """Raises unless the executor, and what goes only with one or only without one, fit together."""
+    """Raises unless the arguments fit the executor, or the lack of one."""
     if request.executor is None:
         if request.units is not None:
             raise ValueError(

@@ -16,8 +16,8 @@ from jaxsched.search.engine._records import Key, RunCurves
 
 
 def run_plan(ledger: Ledger, train: Callable[[int | None], None]) -> None:
-    """Trains all open runs of a plan; ``train(until)`` those before a step, here or in workers."""
-    # Rungs first that the store decides: what it lacks is not trained for a trial that was stopped.
+    """Trains all open runs of a plan; ``train(until)`` stops before a step. Workers may train."""
+    # Rungs first that the store decides: runs it lacks are not trained for a stopped trial.
     recalled = ledger.recall()
     reached = _TrialPaths(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
@@ -53,10 +53,10 @@ class _PathPart(NamedTuple):
 class _TrialPaths:
     """How far the trials are at a rung. Every finished run is looked at once, not at every rung.
 
-    A trial's path is a chain of runs. Only its last part up to the rung counts, which is kept for
-    each fold and seed. In a store there may be runs beyond a rung that is not decided yet. So each
-    waits in the bucket of the first rung at or after its end, and a bucket is taken in, from the
-    earliest start on, when its rung comes.
+    A trial's path is a chain of runs. Only its last part up to the rung counts, and is kept for
+    each fold and seed. A store may have runs beyond a rung that is not decided yet. So each run
+    waits in the bucket of the first rung at or after its end. When its rung comes, a bucket is
+    taken in, from the earliest start on.
     """
 
     def __init__(self, ledger: Ledger):

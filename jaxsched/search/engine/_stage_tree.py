@@ -1,9 +1,9 @@
 """The stage tree: which trials share a run, and up to which step.
 
-Trials whose values agree bit for bit up to step t are trained once up to t and fork there. The tree
-is read off the values, since a program sees nothing else. A comparison of settings would miss the
-warmup that two different recipes share; a cooldown started by hand from a checkpoint would not
-check that the beginnings agree.
+Trials with bit-for-bit equal values up to step t are trained once up to t and fork there. The tree
+is read off the values, since a program sees nothing else. A comparison of settings would miss a
+warmup shared by two different recipes. A cooldown started by hand from a checkpoint would not check
+whether the beginnings agree.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BYTES = 128 << 20  # of values that are sorted at once
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Updates ``start`` to ``stop - 1``, shared by ``trials``; for those of ``ended`` the last."""
+    """Updates ``start`` to ``stop - 1``, shared by ``trials``; the last ones for ``ended``."""
 
     index: int
     parent: int | None
@@ -59,10 +59,10 @@ def stage_tree(
 
 
 class _SortedTrials:
-    """The trials in the order of their values: those of a stage are a range of positions in it.
+    """The trials in the order of their values: a stage's trials are a range of positions in it.
 
-    ``common[i]`` is how many updates the trial at i shares with that at i - 1. So what a range
-    shares is the least of it, but for its first.
+    ``common[i]`` is how many updates the trial at i shares with the trial at i - 1. So a range
+    shares the least of its numbers, its first excepted.
     """
 
     # With five updates and the values
@@ -70,8 +70,8 @@ class _SortedTrials:
     #     A: 1 1 1 .8 .6        B: 1 1 1 .9 .8        C: 1 1 .5 0 0
     #
     # the order is C B A: B shares 2 updates with C, and A shares 3 with B, so common = [0, 2, 3].
-    # The least but for the first is 2: updates 0 and 1 are one stage of all three. They part where
-    # common is no more than that, into C and B A. Of these two the least is 3: update 2 is a stage
+    # The least, the first excepted, is 2: updates 0 and 1 are one stage of all three. They part
+    # where common is at most 2, into C and B A. For these two the least is 3: update 2 is a stage
     # of both, and then each has one of its own. No trial is compared with another again.
 
     def __init__(self, table: ScheduleValues, share_prefixes: bool):
@@ -93,9 +93,9 @@ class _SortedTrials:
         return int(self._common[low + 1 : high].min() if high > low + 1 else self.horizons[low])
 
     def parts(self, step: int, low: int, high: int) -> list[tuple[int, int]]:
-        """The ranges of those that go on at ``step``, the part of the first trial last.
+        """The ranges of the trials that go on at ``step``, the part of the first trial last.
 
-        For a stack, from which that part is then taken first.
+        The caller pushes them on a stack, and so pops the first trial's part first.
         """
         begins = np.array([low, *(low + 1 + np.flatnonzero(self._common[low + 1 : high] <= step))])
         # ``order[:high]``, since the last part of a ``reduceat`` goes to the end of the array.
@@ -107,11 +107,11 @@ class _SortedTrials:
 
 
 def _sorted_by_values(table: ScheduleValues) -> tuple[list[int], list[int]]:
-    """The trials in the order of their values, and how many updates each shares with the last one.
+    """The trials in the order of their values, and the updates shared with the one before.
 
     So equal beginnings are neighbors, and the tree is known without comparing every trial again at
     every fork: linear in trials and steps, but for the logarithm of the sort. Values are read in
-    windows, further on only for those that agree so far.
+    windows, further on only for the trials that agree so far.
     """
     order, common = list[int](), list[int]()
     # (trials that agree up to a step, this step, common updates with the trial before them)

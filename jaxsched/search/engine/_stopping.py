@@ -43,10 +43,10 @@ class Objective:
 
     metric: str = "loss"  # the validation metric
     maximize: bool = False  # whether more of it is better
-    stopping: StoppingRule | None = None  # the rule by which trials are given up, or ``None``
+    stopping: StoppingRule | None = None  # the rule that gives trials up, or ``None``
 
     def rungs(self, steps: int) -> Sequence[int]:
-        """Those of the rule, as Python's numbers."""
+        """The rungs of the rule, as Python's numbers."""
         given = () if self.stopping is None else self.stopping.rungs(steps)
         if isinstance(given, range):  # there may be millions
             return given

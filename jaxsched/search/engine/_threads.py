@@ -2,9 +2,9 @@
 
 Compiled programs of different threads run side by side, since JAX releases Python's lock. XLA gives
 several cores to a large matrix product by itself; beside it more threads would only cost memory.
-What is left of a run, such as its schedule's values, needs Python's lock: threads that mostly wait
-for it are slower than one. So one thread begins, and adds others while it sees that cores are idle
-and the lock is free.
+The rest of a run, such as its schedule's values, needs Python's lock: threads that mostly wait for
+it are slower than one. So one thread begins, and adds others while it sees that cores are idle and
+the lock is free.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Threads:
             self._seconds *= 2
         if self._small:  # there is nothing to see: each product has one thread
             self._add(0.0)
-        elif last is not None:  # what was before says nothing of training: it may have compiled
+        elif last is not None:  # earlier time says nothing of training: it may have compiled
             used = (spent - last[1]) / (now - last[0])
             if used < _FULL * self._cores:
                 self._add(used)

@@ -20,13 +20,13 @@ from jaxsched.search.engine._plan import Plan
 _SLACK = 1.02  # of the time: so much is given for more units, which even out slow workers
 
 
-# What was begun: a stage, its trials, missing updates, whether they end there.
+# A run that was begun: stage, trials, missing updates, whether they end there.
 _Begun: TypeAlias = tuple[int, tuple[int, ...], int, bool]
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """What one worker trains at once: ``trials`` with a fold and a seed, positions in the plan."""
+    """The work of one worker at once: ``trials`` with a fold and a seed, positions in the plan."""
 
     fold: int
     seed: int
@@ -48,7 +48,7 @@ def cut(
     least: int = 1,
     workers: int | None = None,
 ) -> Cut:
-    """Cuts what a ledger lacks into units.
+    """Cuts the missing runs of a ledger into units.
 
     Args:
         ledger: reopened.
@@ -89,7 +89,7 @@ class _Row(NamedTuple):
     seed: int
     trials: list[int]
     alone: np.ndarray  # int64 [trials], the updates that a trial lacks
-    joint: np.ndarray  # int64 [trials], sums of what a trial lacks and the one before it does not
+    joint: np.ndarray  # int64 [trials], sums of updates that a trial lacks and the one before has
 
     def cost(self, lo: int, hi: int) -> int:
         """The updates of the trials ``lo`` to ``hi - 1`` in one unit."""
@@ -132,7 +132,7 @@ def _missing_rows(ledger: Ledger, until: int | None) -> list[_Row]:
 def _missing_updates(
     plan: Plan, order: np.ndarray, begun: Iterable[_Begun], end: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The updates that each trial lacks, int64 [trials]; and those that the one before it does not.
+    """Per trial, int64: its missing updates, and how many of them the trial before has.
 
     In the order of the tree the trials of a stage are neighbours.
     """
@@ -145,19 +145,19 @@ def _missing_updates(
     for one in begun:
         of_stage.setdefault(one[0], []).append(one)
     for stage in plan.stages:
-        # The places of the stage's trials, of which none has diverged before it.
+        # The places of the stage's trials that have not diverged before it.
         at = place[list(stage.trials)]
         at = np.sort(at[at >= 0])
         at = at[goes_on[at]]
         if stage.start >= end or not at.size:
             continue
-        lacks = np.full(len(at), stage.stop - stage.start, np.int64)  # of what was not begun, all
+        lacks = np.full(len(at), stage.stop - stage.start, np.int64)  # all, if not begun
         for _, trials, left, ends in of_stage.get(stage.index, ()):
             those = place[list(trials)]
             lacks[np.isin(at, those)] = left
             goes_on[those[those >= 0]] &= not ends
         alone[at] += lacks
-        # Of two neighbours that lack the same updates the second one adds nothing to a unit.
+        # If two neighbours lack the same updates, the second one adds nothing to a unit.
         more[at] += np.maximum(np.diff(lacks, prepend=0), 0)
     return alone, more
 

@@ -34,8 +34,8 @@ class ScheduleValues:
     """[trials, hyperparameters, steps] float32, computed block by block on demand.
 
     Args:
-        trials: the schedules. A controller's values are those of its base schedule, scaled by
-            the controller's state.
+        trials: the schedules. A controller's values are its base schedule's, scaled by the
+            controller's state.
         steps: length of all runs in updates; ``None``: the duration of a trial's longest schedule.
         controlled: whether other trials of the sweep, in another shard, have controllers.
         updates: optimizer updates in a step, each with a row of values for every hyperparameter.
@@ -149,7 +149,7 @@ class ScheduleValues:
         return np.arange(first, first + math.ceil(count / ROWS) * ROWS)
 
     def _float32_rows(self, values: np.ndarray) -> np.ndarray:
-        """A row for each update of a step, of rows in which one follows the other."""
+        """A row for each update of a step, from rows where one follows the other."""
         beginning = values[:, : self._rows * self.updates]
         apart = beginning.reshape(len(self.hyperparams), self._rows, self.updates)
         rows = apart.transpose(0, 2, 1).reshape(len(self.names), self._rows)

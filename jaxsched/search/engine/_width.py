@@ -34,8 +34,8 @@ def chosen_width(
     Args:
         plan: of the sweep.
         given: lanes; "auto" measures; ``None``: 1 on a CPU, else "auto".
-        device: one of those that train.
-        stored: platform -> the width of runs in a store, which is taken in place of a measured one.
+        device: one of the training devices.
+        stored: platform -> the width of runs in a store, taken in place of a measured one.
 
     Raises:
         ValueError: if runs must not be vectorized, or there is no memory for so many values.
@@ -60,7 +60,7 @@ def chosen_width(
 
 
 def measured_width(plan: Plan, programs: Callable[[int], Program], device: jax.Device) -> int:
-    """The width with the least time per run and update, of those that fit into memory.
+    """The width with the least time per run and update, among the ones that fit into memory.
 
     On a CPU a small matrix product already fills the core, so only tiny models gain; an
     accelerator gains up to its memory. A short sweep isn't measured: compiling for another width
@@ -77,7 +77,7 @@ def measured_width(plan: Plan, programs: Callable[[int], Program], device: jax.D
         if width > 1 and spent + 2 * took > _SHARE * updates * least:
             break
         began = time.perf_counter()
-        # Few of a short sweep, of which these updates are lost.
+        # Few in a short sweep: these updates are lost.
         count = max(1, min(_STEPS, plan.length, updates // 100))
         seconds = seconds_per_update(plan, programs(width), device, count)
         took = time.perf_counter() - began
