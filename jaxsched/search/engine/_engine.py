@@ -301,7 +301,7 @@ class Engine:
         cuts, kept = sorted({*evaluated, stop}), at
         for cut in cuts:
             while at < cut:
-                # The first lane stands for all: their marks are mostly the same, and else any serves.
+                # The first lane stands for all: the marks are mostly alike, or any lane serves.
                 mark = self._ledger.store.mark(lanes[0], len(lanes), kept, at, pacer.speed)
                 end = min(cut, (at // length + 1) * length, at + pacer.steps, mark or cut)
                 kept = end if end == mark else kept
