@@ -1,4 +1,4 @@
-"""What the command ``jaxsched`` does, as functions."""
+"""The functions behind the command ``jaxsched``."""
 
 from typing import TYPE_CHECKING
 

@@ -17,12 +17,12 @@ from jaxsched.names._lookup import LIBRARY, check, check_values
 from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry, theirs
 
-_WITH_OPTIMIZER = ("megatron", "timm", "torch", "transformers")  # is the first argument
-_OWN = ("torch.CyclicLR",)  # whose rate of that name is the peer's own argument
-_SETS = ("torch.CyclicLR", "torch.OneCycleLR")  # the optimizer's rate, for all that are beside it
+_WITH_OPTIMIZER = ("megatron", "timm", "torch", "transformers")  # as the first argument
+_OWN = ("torch.CyclicLR",)  # they have an argument of their own with the rate's name
+_SETS = ("torch.CyclicLR", "torch.OneCycleLR")  # change the optimizer's rate for all beside them
 _RATES = ("learning_rate", "initial_learning_rate", "lr_max", "max_lr", "init_value", "lr")
 _WD = ("start_wd", "end_wd", "wd_incr_steps", "wd_incr_style")
-# What says nothing of the curve, and what does not with these values.
+# Arguments without an effect on the curve, and arguments without an effect at these values.
 _PASSED_OVER = {
     *("optimizer", "verbose", "t_in_epochs", "wd", "reset_opt"),
     *_WD,
@@ -31,17 +31,17 @@ _PASSED_OVER = {
 _AS_EVER = {"last_epoch": -1, "initialize": True}
 _MOST = 10_000  # values: a name may be given another one again and again
 
-# A call becomes one of ours in three steps. `Lines` reads the text and knows what each name has
-# been given; `_Reader` goes from the outermost schedule inwards, drops what says nothing of the
-# curve, takes the optimizer out and puts its rate in; `check` and `check_values` tell a slip in the
-# words of the drop-in. All that the text alone does not show is refused, and never guessed: a
-# wrong rate would train without an error.
+# A call becomes one of ours in three steps. `Lines` reads the text and keeps the value of each
+# name. `_Reader` goes from the outermost schedule inwards, drops arguments without an effect on the
+# curve, and replaces the optimizer by its rate. `check` and `check_values` report a slip in the
+# words of the drop-in. A value that the text does not show is refused, and never guessed: a wrong
+# rate would train without an error.
 
 
 class Found(NamedTuple):
     """The schedule of a text."""
 
-    call: Call  # of a drop-in, whose name and arguments are known
+    call: Call  # of a drop-in; its name and arguments are checked
     each_update: bool  # is stepped, as the call says
     factor: float | None  # the rate, of which it is a factor
     notes: list[str]
@@ -72,9 +72,9 @@ def found_in(
 
 
 def _found_by(reader: _Reader) -> Found:
-    """The one schedule of the text, its rate, and what is to be said of it."""
-    # Every rate that the text says must be the one that was given, also that of an optimizer which
-    # the schedule does not get, and a name `lr` beside them: of two rates one would be wrong.
+    """The one schedule of the text, its rate, and notes for the user."""
+    # Every rate in the text must equal the given one: also the rate of an optimizer without this
+    # schedule, and a name `lr` in the lines. If two rates differ, one of them is wrong.
     lines = reader.lines
     tree = _outermost(reader)
     made = reader.read(tree)
@@ -131,7 +131,7 @@ def _outermost(reader: _Reader) -> Call:
 
 
 class _Reader:
-    """Makes the names of a program those of its library, and rates of its optimizers."""
+    """Replaces the names of a program by its library's names, and optimizers by their rates."""
 
     def __init__(self, lines: Lines, lr: float | None):
         self.lines, self.library, self.lr = lines, lines.library, lr
@@ -141,7 +141,7 @@ class _Reader:
         self.words: set[str] = set()  # of these
 
     def read(self, tree: Any, depth: int = 0) -> Any:
-        """A value of the text with the library's names; what computes otherwise is refused."""
+        """A value of the text with the library's names; an unknown computation is refused."""
         if depth > DEPTH or next(self.count) > _MOST:
             raise ValueError(
                 f"convert(text=...) must have at most {_MOST} values, nested at most {DEPTH} deep."
@@ -163,7 +163,7 @@ class _Reader:
         return self.call(tree, depth, inner)
 
     def call(self, tree: Call, depth: int, inner: Callable[[Any], Any]) -> Call:
-        """The call of the library's schedule, without its optimizer and with that one's rate."""
+        """The call of the library's schedule, with the rate of its optimizer in its place."""
         if depth and not self.is_near(tree):
             raise _not_known(self.lines.text(tree), "computes")
         source = self.lines.source(tree)
@@ -196,7 +196,7 @@ class _Reader:
             given["scheduler_specific_kwargs"] = {own: more[own]}
 
     def word(self, word: Any) -> Any:
-        """What a name stands for that only the program knows: the rate; others are refused."""
+        """The value of a name that only the program knows: the rate; others are refused."""
         if isinstance(word, Placed) and word.startswith("lambda"):
             known = [n for n, s in theirs(self.library).items() if "Function" in s.kinds.values()]
             raise ValueError(
@@ -226,10 +226,10 @@ class _Reader:
     def without_optimizer(
         self, call: Call, source: Entry | None
     ) -> tuple[Any, list[Any], dict[str, Any]]:
-        """The optimizer of a call, and the arguments that say something of the curve."""
-        # The optimizer is the first argument, of `get_scheduler` the second. It is taken for one if
-        # it is a call of something else than a schedule or a plain name: `StepLR(30)`, from which
-        # it has been left out, has a number there.
+        """The optimizer of a call, and the arguments that affect the curve."""
+        # The optimizer is the first argument, in `get_scheduler` the second. An argument there
+        # counts as the optimizer if it is a plain name, or a call of anything but a schedule:
+        # `StepLR(30)`, without an optimizer, has a number there.
         passed = _PASSED_OVER - {*(source.kinds if source else ())}
         kwargs = {
             k: x for k, x in call.kwargs.items() if k not in passed and _AS_EVER.get(k, ...) != x
@@ -244,7 +244,7 @@ class _Reader:
         return optim, args, kwargs
 
     def rate_of(self, optimizer: Any) -> float | None:
-        """The rate that an optimizer is made with: that of the text, or ``lr``."""
+        """The rate in the call of an optimizer, or else ``lr``."""
         for x in optimizer.args if isinstance(optimizer, Call) else [optimizer]:
             if isinstance(x, Placed) and x.startswith("*"):
                 raise _not_known(x, "knows")
@@ -260,9 +260,9 @@ class _Reader:
         return self.rate(said[0]) if said else self.lr
 
     def rate(self, said: Any) -> Any:
-        """What the text says of a rate, which ``lr`` must not contradict."""
-        # A name that is not `lr` is what only the program knows; `lr` of the call may be its value.
-        # `asked` is kept as it was: to compare is not to use.
+        """The rate in the text; ``lr`` must not contradict it."""
+        # Only the program knows the value of a name other than `lr`; the given `lr` may be its
+        # value. `asked` stays as it was: a comparison is not a use.
         if self.lr is not None and _is_name(said) and not _is_rate(said):
             return self.lr
         before, self.asked = self.asked, False
@@ -276,8 +276,8 @@ class _Reader:
 
     def with_rate(self, source: Entry, call: Call, optimizer: Any) -> Call:
         """The call with the optimizer's rate among its arguments, if its schedule scales one."""
-        # Their positional arguments are those of ours without the rate, which is the first one of
-        # a drop-in: so they are named by their places, and the rate is added by name.
+        # The drop-in has the same positional arguments, but with the rate in front. So the
+        # positional ones get their names, and the rate is added by name.
         scaled = OF_OPTIMIZER.get(source.name.partition(".")[0], "")
         if scaled not in source.kinds or source.name in _OWN:
             scaled = ""
@@ -301,7 +301,7 @@ class _Reader:
         return Call(call.name, (), {**given, **call.kwargs})
 
     def factor(self, said: list[Any]) -> tuple[float | None, list[str]]:
-        """The rate that a schedule is a factor of; and what to say of it."""
+        """The rate that a schedule multiplies as a factor, and notes about it."""
         # Composer's are factors; everybody else's are rates, or scale one by an argument.
         if self.library != "composer":
             unused = self.lr is not None and not self.asked

@@ -24,7 +24,7 @@ _MOMENTUM = {
     "torch.CyclicLR": "torch.CyclicLR(max_momentum, base_momentum, ...)",
     "torch.OneCycleLR": "torch.OneCycleLR_momentum(...)",
 }
-# Whose ``step()`` is called after each batch.
+# Schedules with a ``step()`` call after each batch.
 _EACH_UPDATE = ("torch.OneCycleLR", "torch.OneCycleLR_momentum", "torch.CyclicLR")
 
 
@@ -36,21 +36,21 @@ def convert(
     steps_per_epoch: int | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> str:
-    """A call of another library as a line of ours, with what is to be known of it.
+    """A call of another library as a line of ours, with notes about it.
 
     Args:
         library: "torch", "hf", "keras", ...
         text: the call, as it stands in a program: ``"StepLR(optimizer, 30, gamma=0.1)"``; before
             it there may be imports, names that are given a value, and its optimizer.
         lr: the rate of the optimizer, where the schedule scales it or is a factor of it; it must
-            not contradict what the text says.
+            not contradict the text.
         steps_per_epoch: updates between two calls of their ``scheduler.step()``, where it is
             called once an epoch; or of an epoch, where lengths are in epochs.
-        values: what only the program knows, by how it stands there: ``{"args.epochs": 90,
-            "len(loader)": 500}``.
+        values: the values of names and calls that only the program knows, as written there:
+            ``{"args.epochs": 90, "len(loader)": 500}``.
 
     Returns:
-        The drop-in, the Python line of pieces, and what the drop-in's text says.
+        The drop-in, the Python line of pieces, and the notes from the drop-in's text.
 
     Raises:
         ValueError, TypeError: if the library, the name or an argument is unknown.
@@ -80,7 +80,7 @@ def convert(
     if factor is not None:
         line, made = f"{factor!r} * {line}", factor * made
     described = source
-    if source.name == "transformers.get_scheduler":  # what it makes has more to be known of
+    if source.name == "transformers.get_scheduler":  # the schedule that it makes has more notes
         described = source_of(f"transformers.{tree.kwargs['name']}") or source
     lines = [line, unless_code(python_line, made), "", described.doc]
     if steps_per_epoch is None and in_epochs:
@@ -117,7 +117,7 @@ def _with_epoch(tree: Call, own: str, steps_per_epoch: int) -> Call:
 
 
 def _built(tree: Call, own: str) -> Any:
-    """What the call makes; an error about a length says what gives it here."""
+    """The schedule of the call; an error about a length names the arguments of ``convert``."""
     try:
         return build(tree, Place(run=1, counts=""))
     except ValueError as error:
@@ -128,7 +128,7 @@ def _built(tree: Call, own: str) -> Any:
 
 
 def _notes(source: Entry, given: Mapping[str, Any]) -> list[str]:
-    """What is to be known of a schedule of another library, by its arguments."""
+    """Notes about a schedule of another library, by its arguments."""
     kind, notes = source.name.partition(".")[0], []
     if source.name in _MOMENTUM and given.get("cycle_momentum", True):
         notes.append(f"The momentum moves, too: js.compat.{_MOMENTUM[source.name]}.")
@@ -144,7 +144,7 @@ def _notes(source: Entry, given: Mapping[str, Any]) -> list[str]:
 
 def _fixed(tree: Call, made: Any) -> str:
     """Where ``fix=True`` would change the values."""
-    # To twice the longer of the two, since what `fix` takes back comes after the end. A relative
+    # To twice the longer of the two, since `fix` may change the values after the end. A relative
     # tolerance alone: a rate of 1e-9 that should be 0 is a difference.
     fixed = build(Call(tree.name, tree.args, {**tree.kwargs, "fix": True}), Place(run=1, counts=""))
     if not isinstance(made, AbstractSchedule):

@@ -98,7 +98,7 @@ def python_line(x: Any) -> str:
 
 
 def _line(x: Any) -> str:
-    """That of a schedule or controller, or of what is within one."""
+    """The Python expression of a schedule or controller, or of a part of one."""
     if isinstance(x, tuple):
         return f"[{', '.join(map(_line, x))}]"
     if isinstance(x, Function):
@@ -112,7 +112,7 @@ def _line(x: Any) -> str:
     flat = not any(type(part) is type(x) for part in parts)
     if symbol and len(parts) > 1 and flat:
         return symbol.join(_operand_line(part) for part in parts)
-    # The first three arguments by place (start, end, steps), what follows a default by name.
+    # The first three arguments by place (start, end, steps), all arguments after a default by name.
     given: list[str] = []
     named = False
     for field in dataclasses.fields(x):
@@ -141,7 +141,7 @@ def _is_default(default: Any, value: Any) -> bool:
 
 
 def _sentence(schedule: Any) -> str:
-    """What a schedule does, with the values that it has."""
+    """A schedule in words, with its values."""
     if isinstance(schedule, Repeat):
         return f"Repeat of: {_phases_in_words(schedule.schedule)}{_cycles_in_words(schedule)}."
     constant = _is_held(schedule, extent([schedule]))
@@ -153,11 +153,11 @@ def _sentence(schedule: Any) -> str:
 
 
 def _phases_in_words(schedule: Any) -> str:
-    """The phases one after another, with what is around all of them."""
+    """The phases one after another, with the wrappers around all of them."""
     around = []
     inner = schedule
     while isinstance(inner, AbstractWrapper) and not isinstance(inner, Repeat):
-        if not isinstance(inner, (Shift, Stretch, Window)):  # whose phases are those of the inner
+        if not isinstance(inner, (Shift, Stretch, Window)):  # their phases are the inner ones
             around.append(f"{type(inner).__name__} of")
         inner = inner.schedule
     # The text has the values of the whole, with the wrappers around it. But noise would make a
@@ -174,7 +174,7 @@ def _phases_in_words(schedule: Any) -> str:
 
 
 def _cycles_in_words(schedule: Repeat) -> str:
-    """What becomes of a cycle from one to the next."""
+    """The change from one cycle to the next."""
     facts = [
         ("each {:g} times as long", schedule.growth),
         ("each times {:g}", schedule.decay),
@@ -198,7 +198,7 @@ def _is_held(schedule: Any, start: float, end: float | None = None) -> bool:
 
 
 def _phase_in_words(schedule: Any, name: str, start: float, end: float | None) -> str:
-    """What a phase does and how long it takes: ``Linear from 0 to 0.1 in 100 steps``."""
+    """A phase and its length in words: ``Linear from 0 to 0.1 in 100 steps``."""
     first = schedule.host(start)
     constant = _is_held(schedule, start, end)
     if end is None:

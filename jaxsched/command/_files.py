@@ -48,7 +48,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _without_twins(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A mapping without a key that stands twice, of which JSON and YAML would take the last."""
+    """A mapping; raises for a key that stands twice: JSON and YAML would take the last one."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -58,7 +58,7 @@ def _without_twins(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _read_yaml(text: str) -> Any:
-    """What a YAML text says; raises also for a key that stands twice in one mapping."""
+    """The value of a YAML text; raises also for a key that stands twice in one mapping."""
     try:
         import yaml
     except ImportError as error:
@@ -67,7 +67,7 @@ def _read_yaml(text: str) -> Any:
         ) from error
 
     # PyYAML takes the last of two equal keys in silence. When a mapping is constructed its pairs
-    # are still there; those of a merge (`<<: *base`) are meant to be overridden: they do not count.
+    # are still there. Pairs of a merge (`<<: *base`) may be overridden: they do not count.
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             own = [pair for pair in node.value if not pair[0].tag.endswith(":merge")]

@@ -40,22 +40,22 @@ _NAMES = (ast.Attribute, ast.Name, ast.Subscript)
 
 
 # For a day `convert` read whole programs, through functions, classes, loops and options. It took
-# 1400 lines and was never sure: of 353 programs written as traps 73 were silently wrong, since what
-# may change a rate cannot be listed. So it is the other way round: what the lines may do is listed,
-# and all else is refused.
+# 1400 lines and was never sure: of 353 programs written as traps 73 were silently wrong, since
+# nobody can list all the ways to change a rate. So the allowed kinds of lines are listed, and all
+# else is refused.
 
 
 class Placed(Word):
-    """What only the program knows, with its line in messages, since it is not a name alone."""
+    """An expression with a value that only the program knows; messages show it with its line."""
 
 
 class Lines(Reader):
     """The values that pasted lines give names, and the calls of the library in them.
 
     The lines run one after the other, as in Python: a name has the value that it was given last.
-    So they may be imports, names that are given a value, and calls of the library. In all else a
-    value may change where no line says so (a loop, a function, a method of a list), and what gets a
-    schedule or its optimizer may change its rate: such a line is refused.
+    So they may be imports, assignments to names, and calls of the library. Other lines (a loop, a
+    function, a method of a list) may change a value unseen, and a function that gets a schedule or
+    its optimizer may change its rate: such a line is refused.
     """
 
     def __init__(self, library: str, text: str, where: str, told: Mapping[str, Any]):
@@ -63,8 +63,8 @@ class Lines(Reader):
         self.library, self.told, self.unused = library, told, {*told}
         self.known: dict[str, Any] = {}
         self.calls: dict[int, tuple[Call, ast.expr]] = {}
-        self._apart: list[tuple[ast.AST, set[str]]] = []  # what is not read, and the names in it
-        self._held: set[str] = set()  # what schedules get: optimizers are often names only
+        self._apart: list[tuple[ast.AST, set[str]]] = []  # unread expressions, the names in them
+        self._held: set[str] = set()  # arguments of schedules: optimizers are often names only
         tree = _parsed_lines(text)
         self.shown, self.body = text, tree.body
         for each in ast.walk(tree):
@@ -87,7 +87,7 @@ class Lines(Reader):
         return None if call.name.endswith(".step") and call.name != name else source_of(name)
 
     def rates(self, call: Call) -> list[Any]:
-        """What an optimizer says of its rate; one that is not known, by the name of it."""
+        """The rates in the call of an optimizer; an unknown optimizer's by keyword only."""
         # An optimizer that is in no list is known by `lr=` or `learning_rate=` alone: a place among
         # its positional arguments would be a guess.
         if self.source(call):
@@ -97,7 +97,7 @@ class Lines(Reader):
         return [*given, *(call.kwargs[x] for x in LR if call.kwargs.get(x) is not None)]
 
     def inner_schedules(self, of: Call | dict[Any, Any]) -> list[Call]:
-        """Those in the arguments of a call or the values of a dict, in whatever lists."""
+        """The schedules in the arguments of a call or the values of a dict, at any depth."""
         found: list[Call] = []
         todo, seen = _parts_of(of), set[int]()
         while todo:
@@ -116,8 +116,8 @@ class Lines(Reader):
         return _placed(self.calls[id(call)][1])
 
     def value(self, node: ast.expr, depth: int = 0) -> Any:
-        """As ``Reader.value``; what the user has given for a text stands in its place."""
-        # A name that the text itself gives a value has that one; `values` are for what it does not.
+        """As ``Reader.value``, but with the user's ``values`` in place of their texts."""
+        # An assignment in the text wins over `values`: they are for all other names.
         made = super().value(node, depth)
         text = (dotted(node) or ast.unparse(node)) if self.told else ""
         if isinstance(made, (Call, Word)) and text in self.told and text not in self.known:
@@ -133,7 +133,7 @@ class Lines(Reader):
         return made
 
     def call(self, node: ast.Call, inner: Any) -> Any:
-        """A call with its arguments; what may change a schedule that it gets is refused."""
+        """A call with its arguments; it is refused if it may change a schedule that it gets."""
         name = self.word(node.func)
         if isinstance(name, Placed) and self.library == "fastai":  # a method of a learner
             name = Word(dotted(node.func))
@@ -142,9 +142,9 @@ class Lines(Reader):
         made = super().call(node, inner)
         if isinstance(made, dict):
             return made if name == "dict" else self._unread(node)
-        # Three kinds of calls may get what is read: an optimizer gets a schedule as its rate (of
-        # Keras and Optax), a schedule gets schedules and optimizers, arithmetic gets numbers. What
-        # another call gets, it may change.
+        # Three kinds of calls may get known values: an optimizer gets a schedule as its rate (in
+        # Keras and Optax), a schedule gets schedules and optimizers, arithmetic gets numbers. Any
+        # other call may change its arguments.
         made = dataclasses.replace(made, name=str(name))
         if _is_optimizer(made):
             rate = [*self.rates(made), None][0]
@@ -162,9 +162,9 @@ class Lines(Reader):
         return made
 
     def word(self, node: ast.AST) -> Any:
-        """What a name has been given in the lines before, or the name itself."""
-        # `cfg.lr` of a `cfg` that is only a name stays `cfg.lr`; of a dict or list that the lines
-        # have made, an index is looked up; any other part of a value is not read.
+        """The value of a name from the lines before, or the name itself."""
+        # If `cfg` is only a name, `cfg.lr` stays `cfg.lr`. An index is looked up in a dict or list
+        # of the lines; any other part of a value is not read.
         name = dotted(node)
         if name in self.known and not isinstance(node, ast.Subscript):
             return self.known[name]
@@ -208,10 +208,10 @@ class Lines(Reader):
             self.known[name] = self.value(line.value)
 
     def _unread(self, node: ast.AST) -> Placed:
-        """What is not read, which must not get what is."""
-        # It may stand there if no schedule is made in it, if it gives no name a value unseen
-        # (`exec`, `setattr`), and if nothing in it could be changed by it that a schedule is made
-        # of. Which names those are is known only at the end: they are kept apart.
+        """An expression that is not read; it must not get any value that a schedule depends on."""
+        # It is allowed if it makes no schedule, assigns no name unseen (`exec`, `setattr`), and
+        # cannot change an argument of a schedule. All arguments of schedules are known only at the
+        # end, so its names are kept until then.
         calls = [x for x in ast.walk(node) if isinstance(x, ast.Call)]
         inner = [Call(str(self.known.get(dotted(x.func), dotted(x.func)))) for x in calls]
         schedules = any(x is not node and self.source(y) for x, y in zip(calls, inner, strict=True))
@@ -225,7 +225,7 @@ class Lines(Reader):
         return _placed(node)
 
     def _root_of(self, name: str) -> str:
-        """What a name is of, the same for each name of it."""
+        """A text for the object behind a name, the same for all names of one object."""
         # After `t = trainer` both `t.opt` and `trainer.opt` are "trainer.opt": two names of one
         # object. Known are names of one or two parts (`self.opt`).
         heads = (name, ".".join(name.split(".")[:2]), name.partition(".")[0])
@@ -234,7 +234,7 @@ class Lines(Reader):
         return f"{id(of) if isinstance(of, Call) else of}{name[len(head) :]}"
 
     def _holds(self, x: Any) -> bool:
-        """Whether something else could change what is read by changing this."""
+        """Whether a change of this object from elsewhere could change a schedule."""
         held = isinstance(x, Call) and (self.source(x) or _is_optimizer(x))
         return bool(held) or isinstance(x, (list, dict))
 
@@ -253,7 +253,7 @@ class Lines(Reader):
 
 
 def told_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands for values of the program, each as the parser writes it."""
+    """The user's ``values``, with each text as the parser writes it."""
     values_of = {}
     where = "convert(values=...) must have names or calls, as in the text, of numbers,"
     for name, value in values.items():
@@ -269,7 +269,7 @@ def told_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parts_of(x: Any) -> list[Any]:
-    """What a call, a list or a dict consists of."""
+    """The parts of a call, a list or a dict."""
     if isinstance(x, Call):
         return [*x.args, *x.kwargs.values()]
     return [*x.values()] if isinstance(x, dict) else x if isinstance(x, list) else []

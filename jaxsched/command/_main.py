@@ -1,4 +1,4 @@
-"""The command: its arguments, and which function does what. A slip is answered without JAX."""
+"""The command: its arguments, and the function of each part. A slip is answered without JAX."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        # An error of ours is its message. One from a task's code is a bug of the task, of which the
-        # traceback is needed.
+        # For an error of ours the message is enough. An error from a task's code is a bug of the
+        # task, and the user needs the traceback.
         if given.traceback or not (isinstance(error, OSError) or _is_ours(error.__traceback__)):
             raise
         tell("\n".join([str(error), *(f"  {note}" for note in notes_of(error))]))
@@ -84,7 +84,7 @@ def _is_ours(trace: TracebackType | None) -> bool:
 
 
 def _say(text: object) -> None:
-    """Prints what is asked for, with other signs where the terminal's encoding lacks them."""
+    """Prints the answer, with other signs where the terminal's encoding lacks them."""
     try:
         print(text)
     except UnicodeEncodeError:
@@ -144,7 +144,7 @@ _UNITS = "sizes of the run, for epochs and tokens: batch=32,samples=50k"
 
 
 def _take_texts(show: argparse.ArgumentParser, plot: argparse.ArgumentParser) -> None:
-    """The arguments of what is said as a text."""
+    """The arguments of commands that take a schedule as a text."""
     show.add_argument(
         "text", help='such as "warmup_cosine(1e-3, 1000, warmup=10%%)", or a config file'
     )
@@ -176,7 +176,7 @@ def _take_call(convert: argparse.ArgumentParser) -> None:
 
 
 def _take_task(find: argparse.ArgumentParser, sweep: argparse.ArgumentParser) -> None:
-    """The arguments of what trains."""
+    """The arguments of commands that train."""
     for each in (find, sweep):
         each.add_argument("task", help="package.module:factory, a function that returns the task")
     find.add_argument("--units", help=_UNITS)
@@ -271,8 +271,8 @@ def _find(given: argparse.Namespace) -> int:
 
 def _sweep(given: argparse.Namespace) -> int:
     """The subcommand ``sweep``; 130 after an interrupt, 1 if all runs diverged."""
-    # The sweep may take hours, so errors come before it: those of the file, and of places where the
-    # picture and the result cannot be written.
+    # The sweep may take hours, so these errors come before it: mistakes in the file, and paths
+    # where the picture or the result cannot be written.
     config = read_file(given.config)
     _check_picture(given.output)
     _check_file("--save", given.save)
@@ -298,7 +298,7 @@ def _completion(given: argparse.Namespace) -> int:
 
 
 def _checked(text: str, sizes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """What a text or a file describes, as far as it can be checked without JAX, and its sizes."""
+    """The config in a text or a file and its sizes, checked as far as possible without JAX."""
     # A file is a schedule's config itself, or has one in a table `schedule` beside the sizes of the
     # run: the form of a sweep's file, so that a part of one can be shown.
     if text.endswith((".toml", ".json", ".yaml", ".yml")):
@@ -311,7 +311,7 @@ def _checked(text: str, sizes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         source = source_of(str(tree))
         call = source.call if source else "cosine_decay(0.1, 1000)"
         raise ValueError(f"the text must be a call such as {call}, got {text!r:.60}.")
-    # `Units` would load JAX; a place asks it only for what was given.
+    # `Units` would load JAX; a place reads only the given sizes of it.
     check(tree, where="the text")
     known = SimpleNamespace(**{"steps": None, "samples": None, **sizes}) if sizes else None
     check_values(tree, Place.of(known))

@@ -47,11 +47,11 @@ def sweep_from_config(
         As ``js.sweep``.
 
     Raises:
-        ValueError, TypeError: for what is unknown in the config, and as ``js.sweep``.
+        ValueError, TypeError: for unknown words in the config, and as ``js.sweep``.
     """
-    # Two tables and the rest: `sweep` says the trials, `run` the sizes, by which these and the
-    # lengths of the options are read; each option is an argument of `js.sweep`. Keys are checked
-    # before a trial is made, and all trials are made before the task is.
+    # Two tables and the rest: `sweep` has the trials, and `run` the sizes for all lengths in trials
+    # and options. Each option is an argument of `js.sweep`. Keys are checked before a trial is
+    # made, and all trials are made before the task.
     options = dict(checked_kind("sweep_from_config(config=...)", config, Mapping, "a mapping"))
     table, run = options.pop("sweep", None), options.pop("run", None)
     said = options.pop("executor", None)
@@ -103,7 +103,7 @@ def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
 
 
 def executor_of(word: Any) -> Any:
-    """The executor, or what makes one, that a text says."""
+    """The executor that a text names, or its constructor."""
     # A pool of processes is given as its constructor: a process that dies breaks the pool, and then
     # `sweep` makes another one. The cluster of Dask or submitit goes on without a worker.
     if not isinstance(word, str):

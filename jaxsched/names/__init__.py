@@ -1,7 +1,8 @@
-"""One table of names: what a config or a text can name, and what it is called elsewhere.
+"""One table of names: all names for configs and texts, with their names in other libraries.
 
 The table is closed: recipes, pieces, controllers, the drop-ins of ``jaxsched.compat`` and the
-classes given to ``js.register``. It is read without JAX; ``from_config`` loads what it makes.
+classes given to ``js.register``. It is read without JAX; ``from_config`` loads only the modules of
+the called names.
 """
 
 from typing import TYPE_CHECKING

@@ -26,7 +26,7 @@ from jaxsched.units import Units
 
 # The keys under which a config has a name: Hydra's, Lightning's, Keras', ...
 NAME = ("_target_", "class_path", "class_name", "name", "type")
-# ..., of which some have the arguments in a table of their own.
+# With some of these keys the arguments are in a table of their own.
 _WITHIN = {"class_path": "init_args", "class_name": "config", "type": "params"}
 _NO_ARGUMENTS = {
     "_target_": ("_recursive_", "_convert_", "_partial_"),
@@ -35,7 +35,7 @@ _NO_ARGUMENTS = {
 # The words of a W&B sweep for values to choose from, which only `js.trials_from_config` takes.
 WORDS = ("value", "values", "probabilities", "min", "max", "mu", "sigma", "q", "distribution")
 # Keys of training programs' arguments, such as `lr_scheduler_type`: a table with one has no name,
-# but the message can say what the name would be.
+# but the message can suggest the name.
 _SAYS_A_NAME = re.compile("name|sched|style|component|policy|decay", re.IGNORECASE)
 _WHERE = "from_config(config=...)"
 _MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9
@@ -47,12 +47,12 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
 
     Args:
         config: a mapping of any kind (of TOML, YAML, JSON, OmegaConf, Hydra) with a ``name`` and
-            the arguments of what it names: a recipe, a piece or a controller, or the drop-in of
-            another library, ``"torch.OneCycleLR"``, ``"hf.cosine_with_restarts"``. Arguments may
-            be configs again. Or a text, ``"warmup_cosine(peak=1e-3, steps=1000, warmup=10%)"``,
-            with the operators of schedules. Numbers may be texts (``"1e-3"``); so may be shares of
-            a recipe's length (``"10%"``) and lengths with a unit (``"3 epochs"``,
-            ``"2B tokens"``). What ``js.to_dict`` wrote is a config, too.
+            the arguments. It names a recipe, a piece or a controller, or the drop-in of another
+            library, ``"torch.OneCycleLR"``, ``"hf.cosine_with_restarts"``. Arguments may be
+            configs again. Or a text, ``"warmup_cosine(peak=1e-3, steps=1000, warmup=10%)"``, with
+            the operators of schedules. Numbers may be texts (``"1e-3"``); so may be shares of a
+            recipe's length (``"10%"``) and lengths with a unit (``"3 epochs"``, ``"2B tokens"``).
+            A dict from ``js.to_dict`` is a config, too.
         units: the sizes of the run, for lengths in epochs, samples and tokens.
 
     Returns:
@@ -70,10 +70,10 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
     >>> js.from_config("0.1 * Cosine(1, 0, 2 epochs)", units=run).duration
     1000
     """
-    # A config goes through four forms. It is read as a tree of calls, whatever wrote it (`read`);
-    # the tree's names and arguments are checked as a whole, before anything is made (`check`); it
-    # is made from the outside in, since what a text means depends on where it stands (`build`, with
-    # a `Place`); and what is relative to the run is compared with what was made (`settle`).
+    # A config goes through four stages. `read` turns every kind of config into a tree of calls.
+    # `check` compares all names and arguments with the table before anything is made. `build` makes
+    # the schedule from the outside in: the meaning of a text depends on its `Place`. At last
+    # `settle` compares the lengths that are relative to the run with the finished schedule.
     check_units(units)
     tree = parse(config) if isinstance(config, str) else config
     if isinstance(tree, Mapping) and "jaxsched" in tree:
@@ -107,7 +107,7 @@ def check_units(units: object, where: str = "from_config") -> None:
 
 
 def read(config: Any, depth: int = 0) -> Tree:
-    """A config as calls, lists and values, whose names and arguments are known."""
+    """A config as calls, lists and values; all names and arguments are in the table."""
     try:
         tree = _read(config, depth, itertools.count())
         check(tree, _serialize._REGISTERED)
@@ -152,7 +152,7 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Tree:
 
 
 def _call(given: dict[Any, Any], inner: Callable[[Any], Tree]) -> Call:
-    """The call that a table with a name is; ``inner`` reads what is in it."""
+    """A table with a name, as a call; ``inner`` reads the values in it."""
     # The first key in the order of `NAME` has the name; a later one beside it is an argument, as
     # the `name` that each of Keras' schedules has.
     key = next(key for key in NAME if key in given)
@@ -175,7 +175,7 @@ def _call(given: dict[Any, Any], inner: Callable[[Any], Tree]) -> Call:
 
 
 def _named(given: Mapping[Any, Any]) -> str:
-    """What a message adds about a table without a name: where one stands in it."""
+    """A hint for the message about a table without a name: the key under which one stands."""
     if named := [repr(k) for k, x in given.items() if isinstance(x, Mapping) and {*NAME} & {*x}]:
         that, has = ("those", "have") if named[1:] else ("that", "has")
         return f": {that} of {shorten(', '.join(named))} {has} one"
@@ -186,7 +186,7 @@ def _named(given: Mapping[Any, Any]) -> str:
 
 
 def _opened(config: Any) -> list[Any]:
-    """What a container holds; one of OmegaConf raises errors of its own for what is missing."""
+    """The items of a container. OmegaConf's raise errors of their own for missing values."""
     try:
         return list(config.items() if isinstance(config, Mapping) else config)
     except RecursionError:
@@ -199,9 +199,9 @@ def _opened(config: Any) -> list[Any]:
 
 
 def build(tree: Call, outer: Place, caller: str = "", argument: str = "") -> Any:
-    """What a call makes that stands at a place, or there as an argument of a ``caller``."""
-    # All places of one run write the lengths that they meet into one list, `told`; those that this
-    # call has added stand from `start` on.
+    """The result of a call at a place, or as an argument of a ``caller`` at that place."""
+    # All places of one run append the lengths that they meet to one list, `told`. The lengths from
+    # this call begin at index `start`.
     place = outer.within(caller, argument) if caller else outer
     start = len(place.told)
     made = _operation(tree, place) if tree.name in OPERATORS else _made(tree, place)
@@ -219,14 +219,14 @@ def lasts(made: object) -> list[float]:
 
 
 def _made(tree: Call, place: Place) -> Any:
-    """What the call of a config returns."""
+    """The schedule or value that a call in a config returns."""
     source = source_of(tree.name) or undescribed(
         tree.name, _serialize._REGISTERED[tree.name]._names
     )
     make = maker(source, place.units)
     given = {**dict(zip(source.kinds, tree.args, strict=False)), **tree.kwargs}
     value = lambda name, place: value_of(given[name], source, name, place)
-    # Nothing is known of what a class of one's own does with time: within it nothing is relative.
+    # A user's own class may treat time in any way, so nothing within it is relative to the run.
     inner = place if source.module else place.within(tree.name)
     values = inner.in_order([source], given, value)
     values |= place.left_out(source, values)

@@ -36,7 +36,7 @@ NAMES = (*_LISTED, *_BOUNDED, *_NORMAL, *(f"q_{name}" for name in _STEPPED))
 
 @dataclasses.dataclass(frozen=True)
 class _Quantiles(Distribution):
-    """What a function of the quantile gives."""
+    """A distribution that is given by its quantile function."""
 
     quantile: Callable[[float], Any]
 
@@ -47,7 +47,7 @@ class _Quantiles(Distribution):
 def column(
     where: str, given: Mapping[str, Any], value: Callable[[Any], Any], steps: bool = False
 ) -> Any:
-    """Values, or what they are drawn from; ``value`` reads one, of a number of steps or not."""
+    """A list of values or a distribution. ``value`` reads one; ``steps``: they count steps."""
     for key in given:
         if key not in WORDS:
             raise ValueError(f"{where} must have only known words, got {instead(str(key), WORDS)}.")
@@ -86,9 +86,9 @@ def column(
 
 
 def _stepped_by(where: str, q: Any, made: Distribution) -> Distribution:
-    """In multiples of ``q``, of which none is beyond what is drawn: 0 is not from 1 to 100."""
+    """The distribution in multiples of ``q`` within its bounds: never 0 if it is from 1 to 100."""
     # W&B's `round(x / q) * q` may be outside of the bounds: a rate of 0. The quantiles at 0 and 1
-    # are the bounds, of a normal distribution those 8 deviations away.
+    # are the bounds. A normal distribution has its bounds 8 deviations from the mean.
     where, shares = f"{where}, q,", isinstance(made.at(0.5), share)
     if not shares:
         q = checked_number(where, q, above=0)

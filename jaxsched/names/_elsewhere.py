@@ -1,4 +1,4 @@
-"""What recipes, pieces and controllers are called in other libraries. It loads nothing.
+"""The names of recipes, pieces and controllers in other libraries. It loads nothing.
 
 A name stands beside the nearest of ours. A library's own curve, where its drop-in is in
 ``jaxsched.compat``, may differ from it: after the end, at a boundary, by the rounding of a length.
@@ -138,7 +138,7 @@ OTHERWISE = {
     "a * b": "torch.ChainedScheduler",
     "js.Linear(factor, 1.0, warmup) * schedule": "fvcore.WarmupParamScheduler "
     "detectron2.WarmupMultiStepLR detectron2.WarmupCosineLR",
-    # Those of DeepSpeed, unless their `warmup_type` is "linear".
+    # DeepSpeed's names, unless their `warmup_type` is "linear".
     "js.Logarithmic(0.0, peak, warmup - 1)": "deepspeed.WarmupLR",
     "js.Logarithmic(0.0, peak, warmup - 1) >> js.Constant(peak, 1) >> "
     "js.Linear(peak, 0.0, steps - warmup)": "deepspeed.WarmupDecayLR",

@@ -1,8 +1,8 @@
 """Texts such as ``warmup_cosine(peak=1e-3, steps=1000, warmup=10%) * 0.5`` as calls.
 
-Python's parser reads them, and of its tree only names, numbers, texts, lists, dicts, calls and the
-operators of schedules are taken. Nothing is looked up and nothing runs: what a name may be says the
-table.
+Python's parser reads them. Only names, numbers, texts, lists, dicts, calls and the operators of
+schedules are accepted from its tree. Nothing is looked up and nothing runs: the table lists the
+allowed names.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Call:
 
     @property
     def bare(self) -> str:
-        """The name without what stands before a dot."""
+        """The last part of a dotted name."""
         return self.name.rpartition(".")[2]
 
 

@@ -20,9 +20,9 @@ LIBRARY = by_word(LIBRARIES)
 
 
 def entries(word: str = "") -> list[Entry]:
-    """The entries in whose name, names elsewhere or summary the words occur; of none, all.
+    """The entries with the words in their name, summary or names elsewhere; all for no word.
 
-    What is said in Python only (``js.range_test``, ``a >> b``) has no arguments here.
+    Entries that exist in Python only (``js.range_test``, ``a >> b``) have no arguments here.
 
     >>> from jaxsched.names import entries
     >>> entries("fit_flat_cos")[0].call
@@ -57,7 +57,7 @@ def source_of(name: str) -> Entry | None:
 
 def _canonical(name: str) -> str:
     """``"transformers.cosine"`` for ``"hf.optimization.cosine"``; empty if it is of no library."""
-    # First and last part only: those between are the library's modules, which change.
+    # First and last part only: the parts between are the library's modules, which change.
     library = LIBRARY.get(name.partition(".")[0], "")
     return f"{library}.{name.rpartition('.')[2]}" if library and "." in name else ""
 
@@ -65,7 +65,7 @@ def _canonical(name: str) -> str:
 def check(
     tree: Tree, registered: Collection[str] = (), where: str = "from_config(name=...)"
 ) -> None:
-    """Raises for a name that is not in the table, and for arguments that it does not have."""
+    """Raises for a name that is not in the table, and for an unknown or missing argument."""
     # All names of a tree before anything is made: the error of a slip in the last argument must not
     # wait for the first, and it comes without JAX on the way of the command.
     if isinstance(tree, Call):
@@ -90,10 +90,9 @@ def check_values(x: Tree, place: Place, source: Entry | None = None, argument: s
 
     The error is that of making the schedule, in the same words, but without JAX.
     """
-    # The bounds are those of the source, read and not imported, and `check_number` is the function
-    # that the real check calls, so the words are the same. A relation of two arguments (a warmup
-    # that does not fit) waits for the real check. In lists there are no bounds to read: their kinds
-    # are functions of a list.
+    # The bounds are read from the source without importing it. The real check calls `check_number`
+    # too, so the messages are the same. A relation of two arguments (a warmup longer than the run)
+    # waits for the real check. Lists have no bounds to read: their kinds are functions of a list.
     if isinstance(x, Call):
         inner = place.within(source.name, argument) if source else place
         called = source_of(x.name)
@@ -128,10 +127,10 @@ def check_values(x: Tree, place: Place, source: Entry | None = None, argument: s
 
 
 def unknown(name: str) -> str:
-    """A name that the table does not have, and what to write instead."""
+    """An unknown name, with the name to write instead."""
     # From the surest guess to the vaguest: a slip within the library ("torch.StepLr"), the word of
-    # another one ("fit_flat_cos" is flat_cosine here), a near name, a name with a near part. Of two
-    # libraries that share a word only the one that was said counts, if it has it.
+    # another one ("fit_flat_cos" is flat_cosine here), a near name, a name with a near part. If
+    # two libraries share a word and the user named one of them, only that library counts.
     quoted = shorten(repr(name))
     said, bare = name.partition(".")[0], name.rpartition(".")[2]
     library = LIBRARY.get(said, "") if "." in name else ""
@@ -157,7 +156,7 @@ def unknown(name: str) -> str:
 
 
 def named_here(word: str, names: Iterable[str]) -> str:
-    """What a message adds about a name that the package does not have."""
+    """A hint for the message about a name that the package does not have."""
     if ours := _here(word)[0]:
         shown = [name if not name.isidentifier() else f"js.{name}" for name in ours[:2]]
         return f"; it is {' or '.join(shown)} here"
@@ -174,7 +173,8 @@ def named_here(word: str, names: Iterable[str]) -> str:
 def _here(word: str, *whole: str) -> tuple[list[str], bool]:
     """Ours for a word of another library, recipes before pieces.
 
-    Only of the library that the ``whole`` names say, if that has it, and whether it has.
+    If the library in the ``whole`` names has the word, only its entries count. The second value
+    says whether it has the word.
     """
     wanted, said = letters(word), {*map(letters, whole)}
     rows: list[tuple[bool, bool, bool, str]] = []
@@ -182,9 +182,9 @@ def _here(word: str, *whole: str) -> tuple[list[str], bool]:
         for name_here, words in table.items():
             for name in words.split():
                 if letters(name.rpartition(".")[2]) == wanted:
-                    # Sorted: the said library first, then what is said in Python only (`a >> b`),
-                    # which is nearer to the word than a piece of the same curve, then recipes,
-                    # whose names begin in lower case.
+                    # Sorted: the named library first, then entries for Python only (`a >> b`):
+                    # they are nearer to the word than a piece of the same curve. Then recipes;
+                    # their names begin in lower case.
                     of_other, is_piece = letters(name) not in said, name_here[0].isupper()
                     rows.append((of_other, table is ELSEWHERE, is_piece, name_here))
     is_its = not all(of_other for of_other, *_ in rows)

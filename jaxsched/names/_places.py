@@ -1,4 +1,4 @@
-"""Where in a config a length stands: what a step counts there, and what is relative to the run."""
+"""The place of a length in a config: the unit of a step there, and lengths relative to the run."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _PARTS = {
 }
 # These give a length to a curve over the fraction of a run, which stays one within.
 _STRETCHED = {"Stretch", "fastai.combine_scheds", "fvcore.CompositeParamScheduler"}
-# Within these a schedule counts something else than updates, and what, if that has a name.
+# Within these a schedule counts something else than updates: the unit, if it has a name.
 _COUNTS = {"Epochwise": "", "Paced": "", **{name: name.removeprefix("by_") for name in BY}}
-# A name that is in none of these passes on nothing that is relative to the run.
+# Within a name that is in none of these, no length can be relative to the run.
 
-RUN = ("num_training_steps", "total_steps", "num_updates")  # of a drop-in, of which its shares are
+RUN = ("num_training_steps", "total_steps", "num_updates")  # a drop-in's length: its shares' whole
 _SAYS = "units=js.Units(...) (--units of the command, the table `run` of a sweep's file)"
-_OF_RUN = ("steps", "steps_per_epoch", "dataloader_len")  # what a curve is to be given of it
-_MANY = 10**6  # epochs, of which the last ends with an update if each does
+_OF_RUN = ("steps", "steps_per_epoch", "dataloader_len")  # sizes of the run that a curve may need
+_MANY = 10**6  # epochs; if each ends with an update, so does the last
 
 
 class Told(NamedTuple):
     """A length in a message: relative to the run, or another, which could be meant by it."""
 
     text: str
-    why: str = ""  # what a length relative to the run is
+    why: str = ""  # the meaning of a length relative to the run; empty for any other
     point: bool = False  # whether it says only where something is, or how often
 
 
@@ -45,31 +45,31 @@ class Told(NamedTuple):
 class Place:
     """The sizes of the run, as they hold for a part of a config.
 
-    What is relative to the run is resolved by one of these or nowhere: a percentage by ``steps``, a
-    curve over the fraction of a run by ``run``, which are ``None`` where there is no such length.
+    Only a place resolves a length relative to the run: a percentage by ``steps``, a curve over the
+    fraction of a run by ``run``. Each is ``None`` where there is no such length.
     """
 
-    # Of `Constant(0.1, 900) >> Linear(0.1, 0, 10%)` with Units(steps=1000), for example, the line
-    # begins later than the run. So within `>>` there is no `run`, and a curve of fastai is not told
-    # there how long it is. But there are its `steps`, and the line has 100 of them. Within
-    # `Epochwise`, whose schedule counts epochs, there is neither.
+    # Example: `Constant(0.1, 900) >> Linear(0.1, 0, 10%)` with Units(steps=1000). The line begins
+    # later than the run. So within `>>` there is no `run`, and a curve of fastai gets no length
+    # there. But `steps` is known, and 10% of it gives the line 100 steps. `Epochwise` has neither:
+    # its schedule counts epochs.
     units: Any = None
     steps: int | None = None
     run: int | None = None
-    around: str = ""  # what does not pass the run on; empty where all begins and ends with it
+    around: str = ""  # the outer name that hides the run; empty where all begins and ends with it
     counts: str = "updates"
     told: list[Told] = dataclasses.field(default_factory=list)
-    # Of what begins and ends with the run: durations, if there is an end, and lengths.
+    # For each schedule that begins and ends with the run: its durations, if any, and its lengths.
     whole: list[tuple[list[float], list[Told]]] = dataclasses.field(default_factory=list)
 
     @staticmethod
     def of(units: Any, run: int | None = None) -> Place:
-        """That of a whole config. Without sizes ``run`` may leave a curve over the fraction one."""
+        """The place of a whole config. Without ``units`` and with ``run=1``, fractions stay."""
         steps = getattr(units, "steps", None)
         return Place(units, steps, run if units is None else steps)
 
     def within(self, name: str, argument: str = "") -> Place:
-        """That of a schedule which is an argument of a name."""
+        """The place of a schedule that is an argument of a name."""
         # A `Trigger` lasts as its base does, but its stages begin when they are triggered.
         if name in _SAME and argument != "stages":
             return self
@@ -87,7 +87,7 @@ class Place:
     def in_order(
         self, sources: list[Entry], given: Iterable[str], value: Callable[[str, Place], Any]
     ) -> dict[str, Any]:
-        """The ``value(name, place)`` of each argument, first of those that name a run's length."""
+        """The ``value(name, place)`` of each argument; the length of a run is read first."""
         # A drop-in with the length of its run (`num_training_steps`) takes percentages of that, so
         # it must be known before the others: "num_warmup_steps": "10%" may stand before it.
         # The steps of a curve are the run's; its own numbers are in ``num_updates``, of any unit.
@@ -103,8 +103,8 @@ class Place:
     def in_steps(self, where: str, text: str, amount: float, unit: str, begins: bool) -> int:
         """Epochs, samples or tokens, which begin where their schedule does or not."""
         # `Units` counts from the start of the run. While the batch grows, an epoch later in the run
-        # has fewer updates than the first: what begins elsewhere has no one number of steps. A pace
-        # for each stage of the batch size is what tells whether it grows.
+        # has fewer updates than the first: a length that begins elsewhere has no one number of
+        # steps. The batch grows if its stages have different paces.
         units, steps = self.units, {"samples": "from_samples"}.get(unit, unit)
         if not begins or self.around:
             from jaxsched.schedules._base import Constant
@@ -132,7 +132,7 @@ class Place:
         return ValueError(f"{where} must be {wanted}{within}, got {text!r:.40}{why}.")
 
     def left_out(self, source: Entry, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What a curve over the fraction of a run is to be given of it; of Composer's, an epoch."""
+        """The run's length for a curve over fractions that omits it; for Composer, an epoch's."""
         name = next((n for n in _OF_RUN if n in source.kinds), "")
         if name in ("", *values) or not source.name.startswith(("fastai.", "fvcore.", "composer.")):
             return {}
@@ -158,22 +158,22 @@ class Place:
         return {name: self.run}
 
     def made(self, name: str, ends: list[float], start: int) -> None:
-        """Keeps how long it is what a name has made; the lengths within begin at ``start``."""
+        """Records the durations of a finished schedule; its own lengths begin at ``start``."""
         if ends and not any(length.why for length in self.told[start:]):
             self.told.append(Told(f"{name}(...) of {max(ends):g} steps"))
         if name not in _SAME and (self.run is not None or not self.around):
             self.whole.append((ends, self.told[start:]))
 
     def settle(self) -> None:
-        """Raises for a length relative to the run beside what does not last the run."""
+        """Raises for a length relative to the run in a schedule that does not last the run."""
         relative = next((length for length in self.told if length.why), None)
         run = self.run
         if relative is None or run is None:
             return
-        # A percentage in a piece is of the run, since a piece does not know of what it is a part.
-        # `Linear(0.1, 0, 10%) >> Constant(0.1, 900)` with Units(steps=1000) lasts the run; with
-        # 800 in place of 900 the 10% could be of those as well. So the made schedule is asked:
-        # what begins and ends with the run has relative lengths alone, or lasts the run.
+        # A percentage in a piece is of the run, since a piece does not know its surroundings.
+        # `Linear(0.1, 0, 10%) >> Constant(0.1, 900)` with Units(steps=1000) lasts the run. With 800
+        # in place of 900, the 10% could also mean 10% of the shorter schedule. So the finished
+        # schedule is checked: it has relative lengths alone, or it lasts the run.
         steps = f"Units(steps={run})" if self.units and not self.around else "1 step"
         for durations, lengths in self.whole:
             lasts = durations and all(abs(x - run) < 0.5 for x in durations)

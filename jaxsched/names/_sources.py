@@ -1,7 +1,7 @@
-"""The names and arguments of what a text can call, read from the source without importing it.
+"""The names and arguments of all calls in texts, read from the source without importing it.
 
-So a slip is answered before JAX is loaded, and the command is quick. A test compares each of them
-with what is imported.
+So a slip is answered before JAX is loaded, and the command is quick. A test compares each entry
+with the imported object.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
-        """What others call it."""
+        """Its names in other libraries."""
         aliases = [alias for alias, name in ALIASES.items() if name == self.name]
         return (*(ELSEWHERE | OTHERWISE).get(self.name, "").split(), *aliases)
 
@@ -55,7 +55,7 @@ class Entry:
 
 
 def undescribed(name: str, arguments: Iterable[str] = ()) -> Entry:
-    """That of what no table describes: a class of one's own, hyperparameters of a task."""
+    """An entry for names outside of the table: a user's class, hyperparameters of a task."""
     return Entry(name, "", dict.fromkeys(arguments, ""), (), "")
 
 
@@ -67,13 +67,13 @@ def _body(path: Path) -> list[ast.stmt]:
 
 @functools.cache
 def ours() -> dict[str, Entry]:
-    """Recipes, pieces and controllers, ``share``, and what `Units` makes of one, by name."""
+    """Recipes, pieces and controllers, ``share``, and the ``by_...`` of `Units`, by name."""
     # Public names are known by a decorator, `@recipe` or `@struct`, and by the file (`_name.py`).
     # Each file is parsed and not run, so a recipe that is made in another way than by a `def` would
     # be missed. A test compares all with the imported ones. It takes 70 ms;
     # to import them takes a second, most of it JAX.
     sources: dict[str, Entry] = {}
-    fields: dict[str, dict[str, ast.AnnAssign]] = {}  # of a class, with those of its bases
+    fields: dict[str, dict[str, ast.AnnAssign]] = {}  # of a class and its bases
     nodes = [
         (path, node)
         for folder in ("recipes", "schedules", "controllers")
@@ -83,8 +83,8 @@ def ours() -> dict[str, Entry]:
     classes = {n.name: (path, n) for path, n in nodes if isinstance(n, ast.ClassDef)}
 
     def fields_of(name: str) -> dict[str, ast.AnnAssign]:
-        # As a dataclass does: the fields of the bases first, those of the last base before those of
-        # the first. A base that is not a dataclass adds no fields.
+        # The order of a dataclass: the fields of the bases first, from the last base to the first.
+        # A base that is not a dataclass adds no fields.
         if name in classes and name not in fields:
             _, node = classes[name]
             inherited = [fields_of(base.id) for base in node.bases if isinstance(base, ast.Name)]
@@ -141,7 +141,7 @@ def theirs(library: str) -> dict[str, Entry]:
 
 
 def _drop_ins(module: str) -> dict[str, tuple[ast.FunctionDef, str]]:
-    """What a module defines, or takes from another of ours as ``X as X``, and who defines it."""
+    """The drop-ins that a module defines or imports as ``X as X``, with their own modules."""
     path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
     nodes: dict[str, tuple[ast.FunctionDef, str]] = {}
     for node in _body(path):
@@ -166,7 +166,7 @@ def _decorated(node: ast.FunctionDef | ast.ClassDef, word: str) -> bool:
 
 
 def _function(node: ast.FunctionDef, name: str, module: str) -> Entry:
-    """The entry of a recipe, a drop-in or a method: its bounds are those of its annotations."""
+    """The entry of a recipe, a drop-in or a method: its bounds are in its annotations."""
     given = node.args
     places = [a for a in given.args if a.arg != "self"]
     defaults = [None] * (len(places) - len(given.defaults)) + given.defaults + given.kw_defaults
@@ -176,8 +176,8 @@ def _function(node: ast.FunctionDef, name: str, module: str) -> Entry:
         a.arg: ast.unparse(a.annotation).removesuffix(" | None") if a.annotation else ""
         for a in arguments
     }
-    # An annotation is the name of a kind, whose bounds stand in the `_signature.py` beside the
-    # function's module: that of recipes, or the wider one of drop-ins.
+    # An annotation is the name of a kind. The kind's bounds are in the `_signature.py` beside the
+    # function's module. Drop-ins have one of their own, with wider bounds than the recipes'.
     path = PACKAGE.parent.joinpath(*module.split("."))
     known = _kinds_of(path.with_name("_signature.py"))
     bounds = {n: known[kind] for n, kind in kinds.items() if kind in known}
@@ -246,7 +246,7 @@ def _has_default(field: ast.AnnAssign) -> bool:
 
 
 def _doc(node: ast.FunctionDef | ast.ClassDef) -> str:
-    # What a message or `jaxsched convert` shows: not the arguments, which it tells by their names.
+    # The text for messages and `jaxsched convert`, without the arguments: they are shown by name.
     rest = ("Args:", "Returns:", "Raises:", "References:", ">>>")
     paragraphs = (ast.get_docstring(node) or "").split("\n\n")
     return "\n\n".join(text for text in paragraphs if not text.startswith(rest)).strip()

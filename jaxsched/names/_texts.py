@@ -20,7 +20,7 @@ LISTS = {
 _LENGTHS = {"Steps", "Cycle", "Length", "Apart", "Period", "Milestones", "length", "lengths"}
 _SHARES = {"Steps", "Cycle", "Length", "Apart", "Period", "Milestones"}
 _RATIOS = {"Ratio", "PositiveRatio"}
-# Of drop-ins by their names, which are those of their library.
+# The arguments of drop-ins by their names in their library.
 _THEIRS = by_word(
     {
         "length": "T_0 T_max anneal_epochs boundaries boundaries_and_scales decay_period "
@@ -33,7 +33,7 @@ _THEIRS = by_word(
         "min_lr_ratio min_scale pct pct_final pct_start pcts start_factor warmup_lr_rate",
     }
 )
-# Those of pieces and controllers.
+# The arguments of pieces and controllers.
 _OUR_RATIOS = by_word({"ratio": "factor limit max_scale min_scale ratio rtol smooth std threshold"})
 _UNITS = by_word(
     {
@@ -63,11 +63,11 @@ _LENGTH = re.compile(
 )
 
 
-# A text means a number only for an argument: "10%" is 0.1 for a ratio, a share for a recipe's
-# length, a number of steps for a piece's, and an error for a rate. So every text goes through
-# `read` (or `meant`, which needs no JAX) with the entry of what is called. Which arguments are
-# lengths is read off annotations for ours and said above for drop-ins, whose kinds are wider: a
-# `Whole` of theirs may be a length or a count.
+# The number that a text means depends on the argument: "10%" is 0.1 for a ratio, a share for a
+# recipe's length, a number of steps for a piece's, and an error for a rate. So every text goes
+# through `read` (or `meant`, which needs no JAX) with the entry of the called name. Annotations
+# tell our lengths from other arguments. Drop-ins have wider kinds (a `Whole` may be a length or a
+# count), so the tables above list their lengths.
 
 
 def value(x: Tree) -> Tree:
@@ -86,9 +86,9 @@ class Length(NamedTuple):
 
 def read(x: Tree, source: Entry, argument: str, place: Place) -> Tree:
     """The number, share or length that a text is for an argument; else the value as it is."""
-    # Three steps: the text as an amount with a unit; a share, which a recipe resolves itself and
-    # nothing else can; an amount in another unit, as steps. What is a length at all is then told to
-    # the place, which compares it with the others at the end.
+    # Three steps: the text becomes an amount with a unit; a recipe gets a share as it is, and all
+    # others get its steps; an amount in another unit becomes steps. Each length is then recorded in
+    # the place, which compares all of them at the end.
     parsed = meant(x, source, argument, place) if isinstance(x, str) else x
     if not is_length(source, argument):
         return parsed
@@ -110,8 +110,8 @@ def read(x: Tree, source: Entry, argument: str, place: Place) -> Tree:
         begins &= "cycles" not in source.kinds
         count, unit = parsed
         parsed = place.in_steps(where, x, count, unit, begins)
-        # A period is not rounded to whole updates where an epoch is not whole: what is rounded off
-        # each adds up, and the hundredth would begin far from its epoch.
+        # A period is not rounded to whole updates where an epoch is not whole: the rounding errors
+        # add up, and the hundredth period would begin far from its epoch.
         period = kind == "Period" or source.name in ("Epochwise", "Quantize")
         if period and unit == "epochs" and count:
             from jaxsched.schedules._base import Constant
@@ -128,9 +128,9 @@ def read(x: Tree, source: Entry, argument: str, place: Place) -> Tree:
 def meant(text: str, source: Entry | None, argument: str, place: Place) -> Tree:
     """The number that a text is for an argument, or a `Length`; else the text. It loads no JAX."""
     # In this order: a word of a closed set ("cosine"), a plain number, a flag, a time of Composer
-    # that needs the trainer's arguments, an amount with a unit. What begins as a number does, for
-    # an argument that is a length, and is none of these, is an error here: later it would
-    # be refused as a text, by a message without the form of a length.
+    # that needs the trainer's arguments, an amount with a unit. For an argument that is a length, a
+    # text that begins with a number and has none of these forms is an error here. A later check
+    # would refuse it too, but its message would not show the form of a length.
     bounds = source.bounds.get(argument, {}) if source else {}
     number: Any = text if "options" in bounds else value(text)
     if number is not text or len(text) > _LONGEST or "options" in bounds:

@@ -45,13 +45,13 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
             and ``parameters``, a mapping argument -> a value, a list of values, or a mapping with
             ``value``; ``values``, of a draw also with ``probabilities``; or ``min``, ``max`` and
             ``distribution``: "uniform" (whole numbers between whole numbers), "int_uniform",
-            "log_uniform_values" (or "loguniform"), "log_uniform" (whose bounds are exponents of
-            e); or ``mu``, ``sigma`` and "normal" or "log_normal"; with "q_" before it rounded to
+            "log_uniform_values" (or "loguniform"), "log_uniform" (its bounds are exponents of e);
+            or ``mu``, ``sigma`` and "normal" or "log_normal"; with "q_" before it rounded to
             multiples of ``q``. ``method`` is "grid" (the default), "zip", or with ``count`` (or
             ``run_cap``) and ``seed`` "random", "halton", "sobol" or "latin". Values are as in
-            ``from_config``. ``hyperparameters``, a mapping of the same form, has what the task's
-            optimizer takes besides the learning rate: numbers, or schedules. Or a list of such
-            mappings, whose trials are joined: each kind with its own arguments.
+            ``from_config``. ``hyperparameters``, a mapping of the same form, has the other
+            hyperparameters of the task's optimizer: numbers, or schedules. Or a list of such
+            mappings: the trials are joined, and each kind has its own arguments.
         units: the sizes of the run, for lengths in epochs, samples and tokens.
 
     Returns:
@@ -74,9 +74,9 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         return with_distinct_names(
             tuple(t for one in config for t in trials_from_config(one, units=units))
         )
-    # A table has columns, one for each argument: a value, a list of them, or what they are drawn
-    # from. `grid`, `zipped` and `sampled` make trials of columns, in Python as here; what is said
-    # here is only how a table's words become a column.
+    # A table has columns, one for each argument: a value, a list of values, or a distribution.
+    # `grid`, `zipped` and `sampled` make trials of columns, as they do in Python. This module only
+    # turns a table's words into columns.
     method, count = _checked_method(config)
     name = config.get("name")
     sources = [_source(each) for each in (name if is_list(name) and name else [name])]
@@ -93,7 +93,7 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         if len(makers) > 1:
             error.add_note("Kinds with arguments of their own are a list of tables ([[sweep]]).")
         raise
-    # Only a schedule that was made shows whether what is relative to the run lasts it.
+    # Only a finished schedule shows whether it lasts the run, as its relative lengths require.
     if any(length.why for length in place.told):
         for trial in trials:
             place.made(sources[0].name, lasts(trial.schedule), 0)
@@ -104,7 +104,7 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
 def _named_values(
     config: Mapping[str, Any], sources: list[Entry]
 ) -> tuple[dict[str, Any], list[str]]:
-    """What the table says of each argument and hyperparameter; the names of the latter."""
+    """The table's values of each argument and hyperparameter; the names of the latter."""
     given = {str(name): _expanded(values) for name, values in config["parameters"].items()}
     known = dict.fromkeys(name for source in sources for name in source.kinds)
     try:
@@ -170,9 +170,9 @@ def _others(given: Any, known: Container[str]) -> dict[str, Any]:
 
 def _with_others(make: Any, others: list[str]) -> Any:
     """The recipe of a dict hyperparameter -> schedule or number; the others are its arguments."""
-    # `grid` and the others make trials of one function, whose signature they check the columns by.
-    # So the optimizer's other hyperparameters become arguments of it: the recipe makes the rate,
-    # and all is a dict, the form in which `js.sweep` takes schedules of several hyperparameters.
+    # `grid` and the others make trials of one function, and check the columns by its signature. So
+    # the optimizer's other hyperparameters become arguments of this function. The recipe makes the
+    # rate, and the result is a dict, as `js.sweep` expects for several hyperparameters.
     if not others:
         return make
 
@@ -189,7 +189,7 @@ def _with_others(make: Any, others: list[str]) -> Any:
 
 
 def _check_listed(method: str, columns: Mapping[str, Any]) -> None:
-    """Raises for what can only be drawn from, where nothing is drawn."""
+    """Raises for a distribution where nothing is drawn."""
     if drawn_from := [name for name, x in columns.items() if isinstance(x, Distribution)]:
         raise ValueError(
             f"trials_from_config(method={method!r}) must be given values alone, got what "
@@ -211,9 +211,9 @@ def _source(name: Any) -> Entry:
 
 
 def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
-    """The values of an argument, or what they are drawn from."""
-    # A column may belong to several recipes, of which the first that has the argument says what its
-    # texts mean: what is a length of one is a length of all.
+    """The values of an argument, or their distribution."""
+    # A column may belong to several recipes. The first with this argument decides the meaning of
+    # its texts: a length in one is a length in all.
     source = next((s for s in sources if name in s.kinds), undescribed("hyperparameters"))
     where = f"trials_from_config({'' if source.module else 'hyper'}parameters={{{name!r}: ...}})"
     if isinstance(given, Mapping) and "parameters" in given:
@@ -256,7 +256,7 @@ def _checked_hyperparameter(where: str, made: Any) -> Any:
 
 
 def _expanded(x: Any) -> Any:
-    """Of a schedule whose own arguments have ``values``, a list of it with each combination."""
+    """A schedule with ``values`` of its own arguments, as a list of all combinations."""
     # An argument that is a schedule may vary itself, `{name = "Cosine", start = {values = [1, 2]},
     # ...}`. Its combinations are then values of the argument, since a column holds whole values.
     if not isinstance(x, Mapping) or not {*NAME} & {*x}:
