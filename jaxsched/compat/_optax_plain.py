@@ -210,8 +210,8 @@ def linear_onecycle_schedule(
     >>> [round(float(cycle(t)), 7) for t in (0, 30, 85, 100)]
     [0.04, 1.0, 0.04, 4e-06]
     """
-    # Each scale is of the knot before: the end is peak / div / final, and not peak / final as its
-    # documentation says. PyTorch's last value is the same, but a step earlier.
+    # Each scale is of the knot before: the end is peak / div / final, as its list of arguments
+    # says, and not peak / final, as its text does. PyTorch has the same, but a step earlier.
     knots = [
         floor(multiply(pct_start, transition_steps)),
         floor(multiply(pct_final, transition_steps)),

@@ -125,7 +125,7 @@ def ChainedScheduler(schedulers: Schedules, base_lr: Number) -> AbstractSchedule
     """
     # Each part has `base_lr` in it, the chain has it once. Parts that set the rate, and do not
     # multiply it, are refused: the last one would win at some steps and not at others. A cosine
-    # with `eta_min` above 0 beside an exponential falls to -4 times the rate by twice `T_max`.
+    # from 0.1 with `T_max=50` and `eta_min=0.01` falls to -0.18 beside an exponential of 0.95.
     if violates(lambda x: x == 0, base_lr):
         raise ValueError("torch.ChainedScheduler(base_lr=...) must not be 0, got 0.")
     for part in schedulers:
