@@ -1,4 +1,4 @@
-"""Where a plan is trained: the one door to devices, and several processes with a mesh.
+"""The places of training: the one door to devices, and several processes with a mesh.
 
-Read ``_backend.py`` first: what devices of one process and a mesh have in common.
+Read ``_backend.py`` first: it has the common part of a process's devices and a mesh.
 """

@@ -1,4 +1,4 @@
-"""The only access to devices: those of this process, or a mesh of all processes."""
+"""The only access to devices: this process's own, or a mesh of all processes."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def backend_for(
 
 
 class AbstractBackend:
-    """What a sweep asks of wherever it is trained."""
+    """The interface of a sweep to the place of its training."""
 
     # There are three: devices of this process, a mesh with other processes, and workers of an
-    # executor (``_workers.py``). No code above this file asks which one it has: ``agree``, say, is
-    # called on all of them, and does nothing where there is one process.
+    # executor (``_workers.py``). No code above this file asks which one it has: for example, it
+    # calls ``agree`` on all of them, and with one process that does nothing.
 
     width: Any  # int, of the programs
     platform: str
@@ -75,16 +75,16 @@ class AbstractBackend:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What of the devices changes bits."""
+        """The properties of the devices that change bits."""
         return {"width": self.width, "platform": self.platform}
 
     @property
     def shared_settings(self) -> dict[str, Any]:
-        """Those that other processes have too; each of them may measure another width."""
+        """The settings that other processes share; each of them may measure another width."""
         return self.settings | ({"width": "auto"} if self.measured else {})
 
     def identified(self, runs: Iterable[Fields]) -> tuple[Fields, ...]:
-        """What identifies runs, of ``run_fields``, where they are trained here."""
+        """The identities of runs, from ``run_fields``, for training here."""
         return tuple(run | labelled(self.settings) for run in runs)
 
     def directory(self, path: Path) -> StoreDirectory:
@@ -110,7 +110,7 @@ class AbstractBackend:
         raise NotImplementedError
 
     def described(self, ledger: Ledger) -> dict[str, Any]:
-        """Of a ``RunInfo`` what only a backend knows."""
+        """The fields of ``RunInfo`` that only a backend knows."""
         trained = [self.machine] * (ledger.steps_trained > 0)  # on a mesh all processes must ask
         return {
             "width": self.width,
@@ -148,11 +148,11 @@ class _OnDevices(AbstractBackend, Backend):
         return tuple(made[fold.code] for fold in self._plan.folds)
 
     def _program(self, fold: Fold, others: list[Program]) -> Program:
-        """That of a fold, beside those that others have already."""
+        """The program of a fold, beside the programs that others have already."""
         raise NotImplementedError
 
     def engine(self, ledger: Ledger) -> Engine:
-        """What trains the open runs of a ledger."""
+        """The engine that trains the open runs of a ledger."""
         return Engine(ledger, self, self._coordinator(ledger))
 
     def _coordinator(self, ledger: Ledger) -> Coordinator:
@@ -181,8 +181,7 @@ class LocalBackend(_OnDevices):
     ):
         self._plan, self._functions = plan, {}
         # A device that is listed twice has two threads. They launch the same compiled program, and
-        # on a CPU XLA runs what each launches side by side: so a core is a thread here, not a
-        # device.
+        # on a CPU XLA runs their launches side by side: so a core is a thread here, not a device.
         self.devices, cores = list(devices or jax.local_devices()), None
         first = self.devices[0]
         self.platform, self.machine = str(first.platform), machine_of(first)
@@ -200,7 +199,7 @@ class LocalBackend(_OnDevices):
 
     def compile_ahead(self, ledger: Ledger) -> None:
         programs = dict.fromkeys(self.programs)  # made before the threads that call them
-        if self.count == 1:  # those of several devices compile side by side anyway
+        if self.count == 1:  # several devices compile side by side anyway
             compile_ahead(ledger, programs, self.devices[0])
 
     def halve_width(self) -> None:
@@ -250,7 +249,7 @@ class MeshBackend(_OnDevices):
 
 
 def _check_meshes(plan: Plan, count: int) -> None:
-    """Raises if a task is laid out on other devices than those of a run, ``count`` of them."""
+    """Raises if a task is laid out on other devices than a run's, ``count`` of them."""
     named = {"`jax.set_mesh`": {f"a mesh of {jax.sharding.get_abstract_mesh().size}"}}
     for name in (*METHODS, "test"):
         named[f"`{name}`"] = set().union(

@@ -1,4 +1,4 @@
-"""The files of a store on a mesh: Orbax for states, of which each process has a part."""
+"""The files of a store on a mesh: Orbax for states; each process has a part of a state."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class MeshDirectory(StoreDirectory):
         return typed(_OnMesh, meta, f"{path}: its JSON").meta if isinstance(meta, dict) else meta
 
     def _read(self, path: Path) -> tuple[Any, dict[str, Any]]:
-        """What the npz holds: all but states."""
+        """The content of the npz: all but states."""
         data = b""  # of the first process, so that all see the same damage
         if jax.process_index() == 0:
             # A process that raised here, or waited for a pipe, would leave the others waiting.

@@ -46,7 +46,7 @@ def meshes(closed: ClosedJaxpr | None) -> set[str]:
 
 
 class MeshProgram(Program):
-    """The program of a task whose states lie on a mesh as ``task.init`` lays them out.
+    """The program of a task with states on a mesh, laid out as ``task.init`` does.
 
     Args:
         fold, names, length: as for ``Program``; the width is 1.
@@ -82,13 +82,13 @@ class MeshProgram(Program):
         return self._place, tuple(jax.tree.leaves(layout))
 
     def _jit(self, method: str, f: Traced) -> Wrapped | Compiled:
-        """A method with the layouts of what it returns; ``init`` already compiled."""
+        """A method with the layouts of its results; ``init`` already compiled."""
         whole = self._place.sharding
         if method == "init":
             kinds = ((np.shape(x), jnp.result_type(x)) for x in self.fold.arrays)
             abstract = [jax.ShapeDtypeStruct(*kind) for kind in kinds]
-            # Compiled now: only then JAX tells how the state lies, which all other programs take.
-            # A state of constants reads no input, of which alone JAX knows the mesh.
+            # Compiled now: only then JAX reports the layout of the state, for all other programs.
+            # A state of constants reads no input, and JAX knows the mesh from inputs only.
             init = jax.jit(f, in_shardings=whole, out_shardings=self._given, keep_unused=True)
             return init.lower(abstract, jax.ShapeDtypeStruct((), np.uint32), []).compile()
         return jax.jit(f, out_shardings=(self.layout, whole, whole) if method == "step" else whole)
@@ -117,8 +117,8 @@ class MeshCoordinator(Coordinator, Pacer):
         self._measured = Pacer(ledger.plan.length)
         self._saves = 0  # agreed so far
         self._due = False
-        # A row for each device, those of a process alike. Of each column the highest counts: a stop
-        # of any process; saves, steps and speed of the first, since the others vote 0 for them.
+        # A row for each device; the rows of a process are alike. In each column the highest counts:
+        # a stop of any process; saves, steps and speed of the first. The others vote 0 there.
         self._rows = NamedSharding(place.mesh, PartitionSpec(place.mesh.axis_names))
         self._shape = (place.mesh.size, 4)
         self._answer = place.sharding

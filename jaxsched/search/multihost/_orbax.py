@@ -26,7 +26,7 @@ _SEEDS = (np.uint32(0), np.uint32(0x9E3779B9))
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What says whether an array is read as it was saved."""
+    """The description by which a read array is compared with the saved one."""
 
     dtype: str  # of the array, or of a random key's data
     shape: list[int]  # likewise
@@ -90,7 +90,7 @@ def load(
 
 
 def verified(arrays: dict[str, Any], kinds: dict[str, Kind]) -> tuple[dict[str, Any], list[str]]:
-    """The arrays of ``load`` as they were saved, and the names of those that have changed.
+    """The arrays of ``load`` in their saved form, and the names of the changed ones.
 
     Every process that holds a part of them must call it, and gets the same names.
     """
@@ -112,20 +112,20 @@ def checksums(arrays: Mapping[str, ArrayLike]) -> dict[str, str]:
 
 
 def _checksum(x: ArrayLike) -> jax.Array:
-    """uint32 [2], on every process of the mesh on which an array lies."""
+    """uint32 [2], on every process of the array's mesh."""
     lies = getattr(x, "sharding", None)
     return _compiled_checksum(lies.mesh if isinstance(lies, NamedSharding) else None)(x)
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled_checksum(mesh: Mesh | None) -> Callable[[ArrayLike], jax.Array]:
-    """The compiled sum, whose result every process of a mesh can read."""
+    """The compiled sum; every process of a mesh can read its result."""
     everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
     return jax.jit(_checksum_of, out_shardings=everywhere)
 
 
 def _checksum_of(x: jax.Array) -> jax.Array:
-    """uint32 [2] of an array of any dtype but those of random keys."""
+    """uint32 [2] of an array of any dtype, except a random key's."""
     words = _as_uint32(x)
     # The number of each word in the whole array, modulo 2^32: of more words some have one place.
     place = jnp.zeros(words.shape, jnp.uint32)

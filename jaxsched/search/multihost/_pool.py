@@ -2,8 +2,8 @@
 
 An executor is any object with ``submit(fn, *args)``, whose answers have ``done()``, ``exception()``
 and ``result()``: the shape of ``concurrent.futures``. Nothing else of it is used, but ``cancel()``
-where there is one. What is called returns its own errors as values. So any exception of an answer
-means that the call was lost, in whichever words its executor says that a worker died.
+where there is one. A submitted function returns its own errors as values. So any exception of an
+answer means that the call was lost, however its executor reports the death of a worker.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _PAUSES = (0.005, 0.25)  # seconds between two looks at the answers: the first, 
 
 
 def unpacked(value: object) -> Any:
-    """What was ``packed``."""
+    """The value that was ``packed``."""
     return pickle.loads(value) if isinstance(value, bytes) else value
 
 
 def name_of(value: object) -> bytes:
-    """Bytes that nothing else has. What the executor has to pickle has other ones each time.
+    """Unique bytes for a value. A value that the executor has to pickle gets new ones each time.
 
-    What was packed has its own: a task may hold much data, which is pickled once.
+    A packed value is its own name: a task may hold much data, which is pickled once.
     """
     try:
         return value if isinstance(value, bytes) else _pickled(value)
@@ -73,9 +73,9 @@ class Pool:
     def packed(self, value: object) -> object:
         """The value as bytes, if all its parts can be imported; else the value itself.
 
-        The bytes are read by the function that is called, which reports an error: Dask's workers
-        hang if a module is missing. What is defined elsewhere is left to the executor's own
-        pickling; it raises here if the workers of a pool of the standard library cannot be sent it.
+        The bytes are read by the submitted function, which reports an error: Dask's workers hang if
+        a module is missing. Other values are left to the executor's own pickling. This raises if
+        such a value cannot be sent to the workers of a pool of the standard library.
         """
         with contextlib.suppress(Exception):  # of many kinds
             return _pickled(value, script=False)
@@ -97,19 +97,20 @@ class Pool:
         calls: list[tuple[object, ...]],
         stopped: Callable[[], bool],
     ) -> Iterator[tuple[int, Any]]:
-        """Yields (number of a call, what it returned or ``Lost``) in the order of their ends.
+        """Yields (number of a call, its result or ``Lost``) in the order of their ends.
 
         Args:
             function: importable; it gets the arguments of a call, and a text that differs each
                 time: some executors take equal calls for one.
             calls: the arguments of each.
-            stopped: whether to end: what has not begun is then cancelled, and nothing is submitted.
+            stopped: whether to end: calls that have not begun are then cancelled, and no call is
+                submitted.
         """
         # A call is in ``todo``, then in ``waiting``, and goes back to ``todo`` if it is lost. It
-        # may be lost with its worker: then it counts against the call, whose own work may be what
-        # kills them. Or the executor broke, and all that were waiting are lost with it: that counts
-        # against none of them. There is no callback to wait for, which not all executors have: the
-        # answers are looked at again and again, less often the longer nothing ends.
+        # may be lost with its worker: then it counts against the call, since its own work may be
+        # the cause. Or the executor broke, and all waiting calls are lost with it: that counts
+        # against none of them. Not all executors have callbacks, so the answers are looked at again
+        # and again, less often the longer nothing ends.
         losses, pause, cancelled = Counter[int](), _PAUSES[0], False
         waiting: dict[int, Any] = {}
         todo = list(range(len(calls)))
@@ -151,7 +152,7 @@ class Pool:
                 time.sleep(pause)
 
     def _cancel(self, answers: list[Any]) -> None:
-        """Cancels what has not begun, where the executor can."""
+        """Cancels the calls that have not begun, where the executor can."""
         # Python 3.11's leaves its workers alive if it breaks with a cancelled call; it ends soon.
         if not isinstance(self._executor, ProcessPoolExecutor):
             for answer in answers:
@@ -201,17 +202,17 @@ class Pool:
 
 
 _ANSWERS = ("done", "exception", "result")
-# What is called raises none of these: they are of what was to be sent, here or there.
+# A submitted function raises none of these: they mean that a value could not be sent.
 _UNSENT = (pickle.PicklingError, AttributeError, TypeError, ImportError)
 
 
 class _Pickler(pickle.Pickler):
-    """Refuses what pickle would write here, but a new process could not read."""
+    """Refuses values that pickle would write here, but a new process could not read."""
 
-    script: bool  # whether what the main script defines can be read: a spawned process has it
+    script: bool  # whether the main script's definitions can be read: a spawned process has it
 
     def reducer_override(self, value: Any) -> Any:
-        """Leaves all to pickle but what it would write as a name of a notebook."""
+        """Leaves all to pickle, except values that it would write as a name of a notebook."""
         by_name = isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__"
         path = Path(getattr(sys.modules["__main__"], "__file__", ""))
         if by_name and not (self.script and path.is_file()):

@@ -35,8 +35,8 @@ def join(
 
     This is ``jax.distributed.initialize`` with settings for fail-stop: if a process dies, the
     others are aborted (SIGABRT) within about ``heartbeat`` instead of waiting for ever; and SIGTERM
-    keeps its meaning (JAX's preemption service, which swallows it, is off). Then ``jax.devices()``
-    are those of all processes, and ``sweep(devices=mesh)`` takes a mesh of them.
+    keeps its meaning (JAX's preemption service, which swallows it, is off). ``jax.devices()`` then
+    lists the devices of all processes, and ``sweep(devices=mesh)`` takes a mesh of them.
 
     ``join()`` finds the cluster that JAX finds: SLURM, Open MPI, Kubernetes, Cloud TPU. With an
     address, a cluster's environment is not read. The coordinator has no authentication. With an
@@ -91,7 +91,7 @@ def join(
 
 
 def _named_place(address: str | None, processes: int | None, index: int | None) -> dict[str, Any]:
-    """What tells JAX where this process stands; nothing if JAX is to find it out."""
+    """The arguments that place this process; nothing if JAX is to find its place."""
     given = {"address": address, "processes": processes, "index": index}
     absent = [name for name, value in given.items() if value is None]
     if len(absent) == len(given):

@@ -1,4 +1,4 @@
-"""What runs in a worker of an executor: a unit of a sweep is trained into the sweep's store."""
+"""The code in a worker of an executor: a unit of a sweep is trained into the sweep's store."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from jaxsched.search.trials._trials import Trial, Trials
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
-    """What the units of a sweep have in common. It travels with each of them."""
+    """The common part of a sweep's units. It travels with each of them."""
 
     task: object  # or its name; packed
-    key: str  # of the task, ``name_of`` it, and what its runs depend on
+    key: str  # of the task, ``name_of`` it, and of all else that its runs depend on
     folds: int | None  # as given to ``sweep``
     longest: int  # updates of the longest run
     outline: Plan  # the plan, without its trials, task and stages
@@ -75,18 +75,18 @@ class Part:
     """A unit as it travels."""
 
     name: str  # in the store, after that of the driver
-    trials: object  # what is trained, packed
+    trials: object  # the trials to train, packed
     fold: int  # its position
     seed: int
     until: int | None  # as in ``Engine.run``
     fields: Fields  # that identify its runs
-    batches: str  # a digest of those that its longest run reads
+    batches: str  # a digest of the batches that its longest run reads
     files: frozenset[str]  # that hold something of them
 
 
 @dataclasses.dataclass
 class Report:
-    """What comes back from a worker."""
+    """The answer of a worker."""
 
     place: str  # its host and process
     problem: str = ""  # the error that ended it, or ""
@@ -148,9 +148,9 @@ def describe(work: Work, trials: object, token: str) -> Report:
 
 
 # A unit is trained by the same ledger, engine and store as a sweep in one process: it is a sweep of
-# a few trials, one fold and one seed, in a directory that others share. So all that is true of a
-# sweep which was killed is true of a worker, and the driver needs no messages from it: what one
-# attempt has saved the next one finds, wherever it runs.
+# a few trials, one fold and one seed, in a directory that others share. So a worker behaves as a
+# sweep that was killed, and the driver needs no messages from it: the next attempt finds the saves
+# of the last one, wherever it runs.
 @_errors_as_reports
 def train(work: Work, part: Part, token: str) -> Report:
     """Trains a unit up to the step ``until``, as far as the store lacks it.
@@ -196,7 +196,7 @@ class _OtherBatches(ValueError):
 def _prepared_unit(
     work: Work, part: Part, directory: StoreDirectory, writer: str
 ) -> tuple[Plan, LocalBackend | MeshBackend, StageStore]:
-    """What trains a unit; raises if its bits would not be those that the driver expects."""
+    """All parts to train a unit; raises if its bits would not be the expected ones."""
     plan = work.plan(part.trials, part.fold, part.seed)
     backend = backend_for(plan, _worker_devices(), int(part.fields["width"]))
     (own,) = backend.identified(run_fields(plan))
@@ -228,7 +228,7 @@ def _end_with_driver(flag: Path, stop: Callable[[], None]) -> Callable[[], None]
 
 
 class _UnitDirectory(StoreDirectory):
-    """The files that a unit needs: those of all units would take each of them as long as all."""
+    """The files that a unit needs: otherwise each unit would read the files of all units."""
 
     def __init__(self, path: Path, names: frozenset[str], own: str):
         super().__init__(path)
@@ -268,7 +268,7 @@ def _end_with_parent() -> None:
 
 
 def _worker_devices() -> tuple[jax.Device, ...]:
-    """Those of this worker; of a CPU one thread, since there is a worker for each core."""
+    """The devices of this worker; one thread of a CPU, since there is a worker for each core."""
     local = tuple(jax.local_devices())
     return local[:1] if local[0].platform == "cpu" else local
 

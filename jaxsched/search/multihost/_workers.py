@@ -1,8 +1,8 @@
-"""The workers of an executor: the driver cuts what is missing into units, and waits for them.
+"""The workers of an executor: the driver cuts the missing runs into units, and waits for them.
 
-Nothing travels but the task and the trials, and a few numbers back: what was measured lies in the
-store, where the driver reads it after each rung. So a driver that dies loses nothing, and a worker
-not more than since its last save.
+Nothing travels but the task and the trials, and a few numbers back. The measurements lie in the
+store, and the driver reads them there after each rung. So a driver that dies loses nothing, and a
+worker at most its work since its last save.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Elsewhere(States):
 
 
 class DriverStore(StageStore):
-    """The store as the driver reads it: what is measured is saved where it is measured."""
+    """The store as the driver reads it: each worker saves its own measurements."""
 
     states = _Elsewhere
 
@@ -163,9 +163,9 @@ class WorkersBackend(AbstractBackend):
         ledger = self._ledger
         ledger.begin(until)
         self._flag.touch()  # again: the flags of drivers that were killed are deleted, and it
-        # A worker's word is not believed: only what the store then holds is known. All
-        # units may end and some records be lacking, of a file that was damaged or deleted in
-        # between. They are cut into units again, and these are few.
+        # A worker's word is not believed: only runs in the store are known. All units may end and
+        # some records be lacking, from a file that was damaged or deleted in between. These few are
+        # cut into units again.
         for _ in range(1 + LOSSES):
             units = self._cut(until)
             if not units:
@@ -197,7 +197,7 @@ class WorkersBackend(AbstractBackend):
         return super().described(ledger) | own
 
     def _cut(self, until: int | None) -> list[Unit]:
-        """The units of what is missing, the longest first."""
+        """The units of the missing runs, the longest first."""
         # More units even out workers of different speed, and are lost in smaller parts. But each
         # one costs a call and trains its trunk again, so a user's number is taken as it is, and
         # ours is lowered where that costs more (``cut`` is given the number of workers then).
@@ -213,7 +213,7 @@ class WorkersBackend(AbstractBackend):
         return units
 
     def _train(self, units: list[Unit], until: int | None) -> list[tuple[Unit, Report | Lost]]:
-        """Waits for all units; returns those that could not be trained."""
+        """Waits for all units; returns the ones that could not be trained."""
         failed: dict[int, Report | Lost] = {}
         calls = [self._call(unit, until) for unit in units]
         read, took = time.monotonic(), 0.0
@@ -236,7 +236,7 @@ class WorkersBackend(AbstractBackend):
         return [(units[number], failed[number]) for number in sorted(failed)]
 
     def _call(self, unit: Unit, until: int | None) -> tuple[object, ...]:
-        """The arguments with which a worker trains a unit."""
+        """The arguments for a worker that trains a unit."""
         plan, own, end = self._plan, set(unit.trials), self._plan.longest
         files = [
             names
@@ -258,7 +258,7 @@ class WorkersBackend(AbstractBackend):
         return self._work, part
 
     def _take(self, report: Report) -> None:
-        """Counts what a unit has done, and waits until its files are seen here."""
+        """Adds the work of a unit to the totals, and waits until its files are visible here."""
         self._traces.update(report.traces)
         self._places.add(report.place)
         end = time.monotonic() + _VISIBLE
@@ -272,7 +272,7 @@ class WorkersBackend(AbstractBackend):
                 time.sleep(0.1)
 
     def _stopped(self) -> bool:
-        """Whether the sweep was asked to end; the units under way are then told."""
+        """Whether the sweep was asked to end; then the units under way are asked too."""
         stop = self._ledger.stop_requested
         if stop:
             self._flag.unlink(missing_ok=True)  # ends the units under way
@@ -319,7 +319,7 @@ def _temporary() -> Iterator[Path]:
 
 
 def _checked(answer: object) -> Report | Lost:
-    """An answer, if it is what a call returned: an executor may give anything."""
+    """An answer, if it is the result of a call: an executor may give anything."""
     if not isinstance(answer, (Report, Lost)):
         raise TypeError(
             "sweep(executor=...) must have answers with what the call returned, got "

@@ -15,7 +15,7 @@ from jaxsched.search._files import Arrays, Damaged, read, read_meta, write
 from jaxsched.search.store._locks import held
 
 _OURS = re.compile(r"(records|ends|marks|states)-([0-9a-f]+)-(\d+)\.(npz|orbax)")
-# Of processes that run, or were killed. NFS names so what was deleted and is still open.
+# Files of processes that run, or were killed. NFS renames a file so if it is deleted while open.
 _PASSING = re.compile(r"\.(lock|tmp)$|^\.nfs")
 
 _ON_MESH = "{}: states in Orbax's format are read on a mesh only"
@@ -24,17 +24,17 @@ T = TypeVar("T")
 
 
 class StoreDirectory:
-    """A directory of one process. That of a mesh writes states in another format.
+    """A directory of one process. The directory of a mesh writes states in another format.
 
     Attributes:
-        suppressed: errors after which a sweep goes on without what was to be written.
+        suppressed: errors after which a sweep goes on without the file.
     """
 
-    # Any number of processes write here at once, and read what others write, without a lock for it:
-    # a file has a name that no other writer uses, "records-<writer>-<number>.npz", and is there as
-    # a whole or not at all. A writer deletes its own files only, and the others are prepared that a
-    # file is gone between two looks. The one lock is against two calls that train the same: they
-    # would have one name.
+    # Any number of processes write here at once, and read one another's files, without a lock for
+    # it: a file has a name that no other writer uses, "records-<writer>-<number>.npz", and is
+    # either whole or absent. A writer deletes its own files only, and the others are prepared for a
+    # file that disappears between two looks. The one lock is against two calls that train the same:
+    # they would have one name.
 
     suppressed: tuple[type[Exception], ...] = (OSError,)
 
@@ -81,7 +81,7 @@ class StoreDirectory:
         return bool(self.on_first_process(path.exists))
 
     def size(self, pattern: str) -> int:
-        """Bytes of the files that match, and of those in folders that do."""
+        """Bytes of the matching files, and of all files in matching folders."""
 
         def total() -> int:
             paths = [p for path in self.path.glob(pattern) for p in (path, *path.rglob("*"))]
@@ -101,7 +101,7 @@ class StoreDirectory:
         def delete() -> None:
             states = sorted(self.path.glob(f"states-{writer}-*.npz"))
             old = [] if keep is None else states[:-keep]
-            # Those with no word before the name are the flags of drivers that were killed.
+            # Names with no word in front are the flags of drivers that were killed.
             for path in [*old, *self.path.glob(f"*{writer}-*.tmp")]:
                 if not path.is_dir() or path.is_symlink():
                     path.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ class StoreDirectory:
         self.write(path, meta, states)
 
     def read(self, path: Path) -> tuple[Any, dict[str, Any]]:
-        """Reads a file of ``write``: the JSON value; the arrays, those of states included.
+        """Reads a file of ``write``: the JSON value; the arrays, of states too.
 
         Raises:
             Damaged: if anything in it has changed; on a mesh, on every process.

@@ -1,4 +1,4 @@
-"""Fields, name -> text: what identifies a task, a run or a sweep, and in what two differ."""
+"""Fields, name -> text: they identify a task, a run or a sweep, and show how two differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ARRAY = "array "  # how fields begin that identify nothing
 
 
 def identifying(fields: Fields) -> Fields:
-    """Those without the arrays of a task, one by one, of which another one is a digest of all."""
+    """The fields without a task's single arrays; another field is a digest of all arrays."""
     return {name: text for name, text in fields.items() if not name.startswith(_ARRAY)}
 
 

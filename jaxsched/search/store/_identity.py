@@ -1,4 +1,4 @@
-"""What makes two sweeps one and the same: their programs, their data, and all that changes numbers.
+"""The identity of a sweep: its programs, its data, and all else that changes numbers.
 
 Stores, shards, meshes and final scores compare these texts, name by name, before any training.
 Values that are too long to be shown are digests.
@@ -28,20 +28,20 @@ _NUMBERS = "numbers of updates"  # for a task without batches
 
 
 class Identity:
-    """What a sweep is, or a shard of it, that trains a plan; each part name -> text.
+    """The identity of a sweep, or of a shard of it; each part name -> text.
 
     Attributes:
-        task: what is trained, on which data, and under which settings.
+        task: the task, its data and the settings.
 
     Raises:
         ValueError: if two folds are one and the same.
     """
 
-    # Each part answers one question, and has in it what could change the answer and nothing else.
-    # ``runs``: may a sweep take the updates that another one has stored? (A trial more does not
-    # matter here, nor a longer run.) ``task``: is a result of this task? ``shared``: do processes
-    # make the same call? ``writer``: is this the call that was killed? A field too few in a
-    # part is a silent wrong result; one too many trains known runs again.
+    # Each part answers one question. It has everything that could change the answer and nothing
+    # else. ``runs``: may a sweep take the updates that another one has stored? (One more trial does
+    # not matter here, nor does a longer run.) ``task``: is a result of this task? ``shared``: do
+    # processes make the same call? ``writer``: is this the call that was killed? A missing field is
+    # a silent wrong result; a needless one trains known runs again.
 
     def __init__(self, plan: Plan, request: Request):
         self._plan, self._is_distributed = plan, request.is_distributed
@@ -49,7 +49,7 @@ class Identity:
 
     @cached_property
     def runs(self) -> tuple[Fields, ...]:
-        """What the runs of each fold depend on, but for the devices."""
+        """The dependencies of each fold's runs, the devices excepted."""
         return run_fields(self._plan)
 
     @cached_property
@@ -60,7 +60,7 @@ class Identity:
 
     @cached_property
     def shared(self) -> Fields:
-        """What all processes that train the sweep have alike, but for the devices."""
+        """The fields that all processes of the sweep share, the devices excepted."""
         if not self._is_distributed:
             return self.task
         whole = self._plan.whole
@@ -76,7 +76,7 @@ class Identity:
 def task_fields(
     folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, all_batches: bool
 ) -> Fields:
-    """What is trained, on which data, and under which settings.
+    """The task, its data and the settings.
 
     Args:
         folds: the tasks, traced.
@@ -99,7 +99,7 @@ def task_fields(
             parts[name] = fold.batches.digest_of_runs(seeds, steps, rows)
         digests.append(parts)
     for i, first in enumerate(map(digests.index, digests)):
-        if first < i and not folds[i].asks_host:  # what that reads is not known
+        if first < i and not folds[i].asks_host:  # the data that a host callback reads are unknown
             raise ValueError(
                 f"sweep(folds={len(folds)}): the folds must differ in their data, but "
                 f"fold({i}, {len(folds)}) of the task trains and evaluates on the same as "
@@ -115,9 +115,9 @@ def task_fields(
 
 
 def run_fields(plan: Plan) -> tuple[Fields, ...]:
-    """What the runs of each fold depend on, but for the seed, the values, batches and devices.
+    """The dependencies of each fold's runs, without the seed, the values, batches and devices.
 
-    Of the sweep there is nothing in it: its other runs, its length, what it compares and how.
+    Other runs of the sweep, its length, its metric and its comparisons are not in it.
     """
     shape = plan.shape
     shared = {
@@ -138,10 +138,10 @@ def run_fields(plan: Plan) -> tuple[Fields, ...]:
 
 
 def sweep_fields(plan: Plan) -> Fields:
-    """What is compared how, and the width that was asked for.
+    """The comparison of the trials, and the requested width.
 
-    What decides nothing is left out: the objective without early stopping, and what controllers
-    watch where there are none.
+    Fields without an effect are left out: the objective without early stopping, and the monitored
+    metric without controllers.
     """
     objective = plan.objective
     ranked = {"metric": objective.metric, "maximize": objective.maximize}
@@ -160,7 +160,7 @@ def sweep_fields(plan: Plan) -> Fields:
         "number of trials": str(len(plan.trials)),
     }
     watchers = controller_fields(plan.trials)
-    for i in range(len(plan.trials)):  # by what they apply: a name may change
+    for i in range(len(plan.trials)):  # by the applied values: a name may change
         steps = int(plan.table.horizons[i])
         values = plan.table.values(i, 0, steps)
         fields[f"trial {i}"] = f"{steps} steps of values {digest(values)}"
@@ -169,7 +169,7 @@ def sweep_fields(plan: Plan) -> Fields:
 
 
 def controller_fields(trials: Trials) -> list[Fields]:
-    """What of each trial is not in its table: its controllers, and the code that they may hold."""
+    """The parts of each trial outside its table: its controllers, and the code in them."""
     # Numbers are arguments of the code, so that of a structure is traced once for all of them.
     codes: dict[Any, str] = {}
 

@@ -1,4 +1,4 @@
-"""What the files of a store hold of the runs of a plan: pieces that begin where others end."""
+"""The runs of a plan in the files of a store: pieces that begin where others end."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._names import Names
 from jaxsched.search.store._pieces import Earlier, Piece, Root, decoded, in_order, joined
 
-Matched = list[tuple[Piece, int]]  # each with the step up to which it is of the run
+Matched = list[tuple[Piece, int]]  # each with the step up to which it belongs to the run
 
 
 class RunPath(NamedTuple):
-    """What a run has applied before a stage, and the pieces that go on in the stage.
+    """The values that a run has applied before a stage, and the pieces that go on in the stage.
 
     Pieces are known by their next values: a root may have as many as there are trials.
     """
@@ -40,15 +40,15 @@ class _Other(NamedTuple):
     """Runs that were read."""
 
     root: Root
-    batches: str  # from where on theirs are others, if this is all in which they differ
+    batches: str  # the point from which the batches differ, if nothing else does
     ends: int  # how many
 
 
 class Index:
-    """The pieces of the runs of a plan; ``warns`` of runs that are all of another task.
+    """The pieces of the runs of a plan; ``warns`` if all runs are of another task.
 
     Attributes:
-        machines: of each file, the kind that has trained what it holds.
+        machines: file -> the kind of machine that has trained its runs.
     """
 
     # A run with the rates a a a b b, saved after its second update and at its end, is two pieces:
@@ -60,7 +60,7 @@ class Index:
 
     def __init__(self, directory: StoreDirectory, plan: Plan, names: Names, warns: bool):
         self._directory, self._plan, self._names, self._warns = directory, plan, names, warns
-        # By point and first values: of a fork all pieces begin at one point.
+        # By point and first values: all pieces of a fork begin at one point.
         self._pieces: dict[tuple[str, bytes], list[Piece]] = {}
         self._files = set[Path]()
         self.machines: dict[str, str] = {}
@@ -111,7 +111,7 @@ class Index:
             )
 
     def _take(self, file: str, root: Root, number: int, pieces: list[Piece]) -> str:
-        """Takes the pieces of a root of ours; says in what its batches differ from ours, if so."""
+        """Takes the pieces of one of our roots; returns how its batches differ from ours, if so."""
         # A root whose batches are others from some update on serves up to there.
         until, leaves = self._names.rows[number].agreed(root.start, root.stop, root.sums)
         self.machines[file] = root.notes.get("machine", "")
@@ -122,7 +122,7 @@ class Index:
         return f"task's batches from update {until} on{leaves}" if until < root.stop else ""
 
     def warn_of(self, path: Path, damage: Exception) -> None:
-        """Says what is wrong with a file, unless it is gone."""
+        """Warns of the damage of a file, unless it is gone."""
         if self._directory.has(path):
             text = str(damage) if path.name in str(damage) else f"{path}: {damage}"
             repair = "What it held is trained again; delete the file to end this warning."
@@ -133,13 +133,13 @@ class Index:
     def matched(self, run: OpenRun, values: np.ndarray, stage: Stage) -> tuple[Matched, RunPath]:
         """The pieces of a run that begins, and the path of the runs that follow it.
 
-        ``values`` are those of the stage, float32 [hyperparameters, updates].
+        ``values`` are the stage's values, float32 [hyperparameters, updates].
         """
         names, start = self._names, stage.start
         number = names.number(run.key)
 
         def applied(begin: int, end: int) -> bytes:
-            """What the run applies from one update to before another."""
+            """The values that the run applies from one update to before another."""
             return in_order(values[:, begin - start : end - start])
 
         digest, at = run.path.values.copy(), start
@@ -202,8 +202,8 @@ class Index:
                 raise Damaged(f"the metrics must be {metrics}, got {own}")
 
     def _warn_of_others(self, others: list[_Other]) -> None:
-        """Says in what the runs that are there differ; nothing if other seeds were trained."""
-        # Of all roots and all of our folds and seeds, the two that are most alike are compared.
+        """Warns how the stored runs differ; nothing if only other seeds were trained."""
+        # The most similar pair is compared, among all stored roots and all our folds and seeds.
         differences, names = list[tuple[int, str]](), self._names
         for root, batches, _ in others:
             if batches:
@@ -228,7 +228,7 @@ class Index:
 
 
 def width_in_store(path: Path | None, identity: Identity, platform: str) -> int | None:
-    """The width of runs of this task in a directory, those of the same sweep first."""
+    """The width of runs of this task in a directory; runs of the same sweep come first."""
     if path is None:
         return None
     directory = StoreDirectory(path)

@@ -20,9 +20,9 @@ _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_
 def held(path: Path, expected: str) -> Iterator[None]:
     """Holds the lock ``path`` for one user at a time, be it a thread, a process or a machine.
 
-    No text in a file says who holds it: a process number means nothing in another container. The
-    file names its owner for the message only, and is deleted at the end. On a file system without
-    locks, the user is warned and nothing is held.
+    The lock does not depend on the file's text: a process number means nothing in another
+    container. The file names its owner for the message only, and is deleted at the end. On a file
+    system without locks, the user is warned and nothing is held.
 
     Args:
         path: a file of its own, in a directory that exists.
@@ -51,8 +51,8 @@ def held(path: Path, expected: str) -> Iterator[None]:
 def _open_and_lock(path: Path, expected: str) -> tuple[int, bool]:
     """A descriptor, and whether it is locked, which some file systems cannot do."""
     # A process may open the file just before its owner deletes it, and then lock it. That file has
-    # no name any more, so that a third process makes another one, and both believe that they are
-    # alone. So who has the lock looks whether its file still has the name, and else opens again.
+    # no name any more. So a third process makes another one, and both believe that they are alone.
+    # So the owner of the lock checks whether its file still has the name, and else opens again.
     while True:
         try:
             descriptor = os.open(path, _FLAGS, 0o666)

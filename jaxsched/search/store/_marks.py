@@ -18,19 +18,19 @@ _PARTS = (20, 10, 5, 4, 2, 1)  # a run is cut in one of these numbers: as people
 
 
 class Marks:
-    """Where states of runs are kept.
+    """The steps at which states of runs are kept.
 
-    A state at the end of a stage serves the forks of its own sweep only. Of a run of ``wsd`` with
-    1000 updates, whose decay begins at 800, a run of 2000 updates agrees up to 800: with a state
-    there it goes on from 800, and else from 0, though each of those updates is in the records.
+    A state at the end of a stage serves the forks of its own sweep only. Say a run of ``wsd`` has
+    1000 updates, and its decay begins at 800. A run of 2000 updates agrees with it up to 800. With
+    a state there it goes on from 800, and else from 0, though the records have all 800 updates.
 
     Args:
         plan: of the sweep.
         room: bytes that states at marks may take.
     """
 
-    # Where a run is interrupted changes no bit of it: the bounds of a segment are values of the
-    # program. So marks may depend on clocks, as all else that has to do with saving.
+    # An interruption of a run changes no bit of it: the bounds of a segment are values of the
+    # program. So marks may depend on clocks, like everything else about saving.
 
     def __init__(self, plan: Plan, room: int):
         self._plan, self._state_bytes = plan, plan.shape.state_bytes
@@ -63,11 +63,11 @@ class Marks:
         return max(1.0, _SHARE * seconds * (speed or math.inf))
 
     def _likely_forks(self, trial: int, parts: int) -> tuple[list[int], list[int]]:
-        """The steps at which phases of a trial begin; those that make ``parts`` of its run.
+        """The steps at which phases of a trial begin; the steps that cut its run into ``parts``.
 
-        A longer run leaves this one where its last phase begins. One with another last phase leaves
-        it anywhere before, mostly after a share such as 80 %. Of a last phase all values depend on
-        its length, unless it is a plateau: so no part ends within it.
+        A longer run leaves this one where its last phase begins. A run with another last phase
+        leaves it anywhere before, mostly after a share such as 80 %. All values of a last phase
+        depend on its length, unless it is a plateau: so no part ends within it.
         """
         table, horizon = self._plan.table, int(self._plan.table.horizons[trial])
         begins, last = set[int](), list[tuple[float, float]]()

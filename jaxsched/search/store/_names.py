@@ -1,4 +1,4 @@
-"""What a store calls runs: by what identifies their task, and all that they have read."""
+"""The names of runs in a store: from the fields of their task, and all input before a step."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jaxsched.search.store._fields import Fields
 from jaxsched.search.store._pieces import Root
 from jaxsched.search.store._rows import Rows
 
-_CALL = 12  # letters of a writer's name; those of its workers are longer
+_CALL = 12  # letters of a writer's name; its workers' names are longer
 
 
 class Names:
     """The folds and seeds of a plan by their numbers, and the points of their runs.
 
-    A run that was narrowed, for a lack of memory, is known to the same call only: in no other has
-    it these bits.
+    A run that was narrowed, for a lack of memory, is known to the same call only: no other call
+    gives it these bits.
 
     Args:
         plan: of the sweep.
-        fields: what identifies the task of each fold, of ``run_fields`` and a backend.
+        fields: the identity of each fold's task, of ``run_fields`` and a backend.
         machine: the kind of machine that trains here.
         writer: the name of the sweep, or of one of its workers.
     """
@@ -47,7 +47,7 @@ class Names:
         return self._known.get(digest(json.dumps(root.fields))) if ours else None
 
     def order(self, file: str) -> tuple[bool, str, str]:
-        """By it the files of this call come last, in the order in which they were written."""
+        """A sort key: the files of this call come last, in the order in which they were written."""
         _, writer, number = file.split("-")
         return writer.startswith(self._call), number, writer
 
@@ -60,14 +60,14 @@ class Names:
             step: the number of the update.
             narrowed: as of an ``OpenRun``; for states.
         """
-        # Of the future nothing: what follows the step, how long the run is and what else the sweep
-        # trains could each change between two sweeps of which one goes on from the other.
+        # Nothing of the future is in it. Say one sweep goes on from another: the later updates, the
+        # length of the run and the other runs of the sweep could each differ between the two.
         rows = self.rows[number].digest(step)
         call = self._call * narrowed
         return digest(self._names[number], str(step), values.digest(), rows, call)
 
     def root(self, number: int, narrowed: bool, start: int, stop: int) -> Root:
-        """What identifies them in a file with these updates."""
+        """The identity of the runs, for a file with these updates."""
         notes = {"machine": self.machine, **self.arrays[number]}
         notes |= {"narrowed": self._call} if narrowed else {}
         return Root(self.fields[number], start, stop, notes, self.rows[number].sums(start, stop))

@@ -29,14 +29,14 @@ class Piece:
     root: int  # the number of its fold and seed, in the file or in the store
     start: int  # its first update
     point: str  # the digest of all that the run has read before
-    values: np.ndarray  # float32 [hyperparameters, updates], those applied
+    values: np.ndarray  # float32 [hyperparameters, updates], as applied
     train: dict[str, np.ndarray]  # metric -> [updates]
     validation: dict[str, np.ndarray]  # metric -> [evaluations]
     evaluated: list[int]  # the steps of the evaluations
     diverged: int  # the last update if its loss was not finite, or -1
     ends: int  # how many trials end with it
     narrowed: bool  # as of an ``OpenRun``
-    until: int = 0  # the update before which its batches are known to be those of the store's plan
+    until: int = 0  # before this update its batches are known to be the plan's
     file: str = ""  # the name of the one that it was read from
 
     @property
@@ -49,7 +49,7 @@ class Piece:
         return self.evaluated[slice(*at)]
 
     def agreed(self, start: int, values: np.ndarray) -> int:
-        """The step up to which a run with these values from ``start`` on is this one."""
+        """The step up to which a run with these values from ``start`` on agrees with this one."""
         first = max(self.start, start)
         ours = values[:, first - start : max(first, self.stop) - start]
         theirs = self.values[:, first - self.start :][:, : ours.shape[1]]
@@ -61,13 +61,13 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True)
 class Root:
-    """What identifies the runs of one fold and seed before their first update."""
+    """The identity of the runs of one fold and seed before their first update."""
 
     fields: Fields  # name -> text
-    start: int  # the updates whose batches are known
+    start: int  # the updates with known batches
     stop: int
-    # What does not identify them: "machine", the kind that has trained them; "narrowed", the sweep
-    # that they are of only; the arrays of the task, to say which one differs.
+    # Notes do not identify the runs: "machine", the kind that has trained them; "narrowed", the
+    # only sweep that they belong to; the arrays of the task, to say which one differs.
     notes: Fields
     sums: bytes  # their checksums
 
@@ -157,8 +157,8 @@ def joined(
     """The curves of updates ``start`` to ``stop - 1`` with the evaluations at some steps.
 
     Args:
-        parts: pieces, with the step up to which each is of this run; together they hold it all. A
-            later one counts: an earlier one was trained at another width, or has the same bits.
+        parts: pieces, each with the step up to which it belongs to this run; together they cover
+            all. A later one counts: the earlier one has another width, or the same bits.
         start, stop: at least one update.
         evaluated: the steps.
     """

@@ -13,9 +13,9 @@ from jaxsched._types import PyTree
 from jaxsched.search.tasks._reading import READING
 from jaxsched.search.tasks._traced import Fold
 
-_BYTES = 2 << 20  # of batches at the beginning, all of which are looked at
+_BYTES = 2 << 20  # of batches at the beginning, all of them checked
 _MOST = 1 << 16
-_BLOCKS = 16  # read at once, of those
+_BLOCKS = 16  # read at once, of these
 _SUM = 8  # bytes of a checksum
 
 
@@ -34,8 +34,8 @@ class Rows:
 
     def __init__(self, fold: Fold, seed: int, steps: int):
         self._fold, self._seed, self._steps = fold, seed, steps
-        # With batches of 64 KiB, 32 are 2 MiB, so that a block has 2. Of the batches 0 to 63 each
-        # is looked at, of 64 to 127 half of them, and so on: 512 in a million updates.
+        # With batches of 64 KiB, 32 are 2 MiB, so that a block has 2. All batches from 0 to 63 are
+        # checked, half of the batches from 64 to 127, and so on: 512 in a million updates.
         at_first = min(_MOST, max(_BLOCKS, _BYTES // fold.shape.batch_bytes))
         paths = jax.tree_util.tree_leaves_with_path(fold.shape.batch)
         self._leaves = [jax.tree_util.keystr(path) for path, _ in paths]
@@ -65,10 +65,10 @@ class Rows:
         return bytes(self._sums[first:last])
 
     def agreed(self, start: int, stop: int, sums: bytes) -> tuple[int, str]:
-        """The first of some updates whose checksums are others, or ``stop``; and the arrays of its
-        batch which differ, in parentheses, or "" for one.
+        """The first of some updates whose checksums differ, or ``stop``; and the arrays of its
+        batch that differ, in parentheses, or "" if it has only one.
 
-        Checksums of batches that no run here reads say nothing.
+        Checksums of batches that no run here reads are ignored.
         """
         stop_here = min(stop, self._steps)
         ours = self.sums(start, stop_here) if start < stop_here else b""

@@ -20,15 +20,15 @@ _Entries = list[tuple[int, str]]  # step, point
 
 
 class States:
-    """Finds and reads them. Which there are is read again after ``forget``.
+    """Finds and reads states. After ``forget`` it lists the files again.
 
-    Of a file its JSON is read first, and its arrays only when a state of it is loaded: all states
-    of a directory may be a GiB, of which a sweep needs a few.
+    A file's JSON is read first, and its arrays only when one of its states is loaded: all states of
+    a directory may be a GiB, and a sweep needs a few of them.
 
     Args:
         directory: of the files.
         like: a state, abstract.
-        on_damage: is given a file, and what is wrong with it.
+        on_damage: is given a file, and its error.
 
     Attributes:
         kept: the points whose states are never deleted.
@@ -58,7 +58,7 @@ class States:
     def load(self, path: Path, number: int) -> PyTree | None:
         """A state, or ``None`` if the file is damaged or gone."""
         treedef: PyTreeDef
-        if not self._files[path]:  # it has been told already
+        if not self._files[path]:  # it was reported already
             return None
         wanted, treedef = jax.tree.flatten(self._like)
         try:

@@ -1,13 +1,13 @@
-"""The store of stages: measurements and states, named by all that a run has read.
+"""The store of stages: measurements and states, named by all the input that a run has read.
 
-The point of a run at a step is a digest of what identifies the task, of the values that were
-applied and of the batches that were read before it. It says nothing of the sweep, nor of where its
-stages end: so one sweep goes on from what another has trained, longer or with more trials.
+The point of a run at a step is a digest of the task's identity, of the values that were applied and
+of the batches that were read before it. It does not depend on the sweep, nor on the ends of its
+stages: so one sweep goes on from the runs of another, longer or with more trials.
 
-``records-*.npz`` hold pieces of curves, ``ends-*.npz`` the states at the ends of stages, both for
-ever, as do ``marks-*.npz`` states between them, where another sweep is likely to fork;
-``states-*.npz`` hold the states of all open runs of a writer at one moment, and its last two are
-kept. No file is written twice or needs another one.
+``records-*.npz`` hold pieces of curves. ``ends-*.npz`` hold the states at the ends of stages, and
+``marks-*.npz`` states between them, where another sweep is likely to fork. All of them stay for
+ever. ``states-*.npz`` hold the states of all open runs of a writer at one moment, and its last two
+are kept. No file is written twice or needs another one.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from jaxsched.search.store._pieces import Piece, Root, encoded, in_order
 from jaxsched.search.store._states import SavedStates, States, saved_states
 
 _KEPT = 1 << 30  # bytes of states that are never deleted, in one directory
-_MARKS = 1 << 28  # bytes of those at marks, of them
+_MARKS = 1 << 28  # bytes of the states at marks, of them
 _HELD = 64 << 20  # bytes of them in memory, before it is time to save
 
 
 class StageStore(Store):
-    """Saves what a ledger has measured, and finds what it needs. For all processes of a directory.
+    """Saves the measurements of a ledger, and finds them. For all processes of a directory.
 
     Args:
         directory: of the files.
         plan: of the sweep.
-        fields: what identifies the task of each fold, of ``run_fields`` and a backend.
+        fields: the identity of each fold's task, of ``run_fields`` and a backend.
         machine: the kind of machine that trains.
-        writer: the name of this sweep, of which there is one at a time.
+        writer: the name of this sweep; one process has it at a time.
         every: the least seconds between saves; more if a save takes over a twentieth of that.
             0 saves after every segment.
-        warns: whether to warn of runs in the directory that are all of another task, or that
-            another kind of machine has trained.
+        warns: whether to warn if all runs in the directory are of another task, or if another kind
+            of machine has trained some.
 
     Attributes:
-        machines: the kinds that have trained what was found.
+        machines: the kinds that have trained the runs found here.
         used: the names of the files that hold something of a run.
     """
 
@@ -89,7 +89,7 @@ class StageStore(Store):
         self._next = directory.next_number(writer)
         marks = directory.size("marks-*")
         self._room = _KEPT - marks - directory.size("ends-*")
-        # For marks: what a sweep needs, such as the states of its open runs, comes after them.
+        # For marks: the states that a sweep needs, such as its open runs', come after them.
         self._spare = min(_MARKS - marks, directory.free() // 4)
         self._marks = Marks(plan, self._spare)
         self.refresh()
@@ -129,11 +129,11 @@ class StageStore(Store):
     def reopened(self, run: OpenRun) -> OpenRun | None:
         number, stage = self._names.number(run.key), self._plan.stages[run.key.stage]
         digest, start, at, states = run.path.values.copy(), stage.start, stage.start, []
-        # A state is found by its point alone, of which each takes two digests: a million for a run
-        # of as many updates. But where a state is saved a piece ends (``save`` calls ``_add``
-        # first), so it is enough to ask at the ends of the pieces that were found. Forwards, since
-        # a digest can only be extended. Of the states found the last one is loaded, and an earlier
-        # one only if its file is damaged.
+        # A state is found by its point alone. Each point takes two digests: a million updates would
+        # take two million. But where a state is saved a piece ends (``save`` calls ``_add`` first),
+        # so it is enough to ask at the ends of the pieces that were found. Forwards, since a digest
+        # can only be extended. The last state found is loaded, and an earlier one only if its file
+        # is damaged.
         bounds = self._bounds.get(run.key, ())  # of an empty store: it was not looked for
         for step in sorted(step for step in bounds if step <= run.at):
             digest.update(in_order(self._values(run, at, step)))
@@ -153,7 +153,7 @@ class StageStore(Store):
         return None
 
     def _note_machines(self, machines: set[str]) -> None:
-        """Adds kinds of machines to those that are known, with a warning for each other kind."""
+        """Adds kinds of machines to the known ones, with a warning for each other kind."""
         own = self._names.machine
         for machine in sorted(machines - self.machines):
             self.machines |= {machine}
@@ -248,7 +248,7 @@ class StageStore(Store):
             self._directory.write_states(path, *saved_states(states))
 
     def _add(self, run: OpenRun) -> blake2b:
-        """Takes what was measured of a run since it was saved; returns the digest at its end."""
+        """Takes a run's measurements since its last save; returns the digest at its end."""
         plan, curves, number = self._plan, run.curves, self._names.number(run.key)
         stage = plan.stages[run.key.stage]
         # Only new ones: pieces of a run follow one another, however often it is saved. With its
