@@ -59,7 +59,7 @@ def _get(name: str) -> object:
 
 
 def _names() -> list[str]:
-    """What ``dir`` lists."""
+    """The names for ``dir``."""
     for part in _PARTS:
         _load(part)
     return sorted({*globals(), *_ROOMS} - {"TYPE_CHECKING", "np"})

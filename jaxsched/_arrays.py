@@ -1,4 +1,4 @@
-"""What numbers are: Python, NumPy or JAX, known or traced, and how they become arrays."""
+"""The kinds of numbers (Python, NumPy, JAX; known or traced) and their conversion to arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxsched._types import Leaf
 T = TypeVar("T")
 
 INT32_MAX = 2**31 - 1
-NEEDS_A_NUMBER = (  # what asks a traced value to be known raises
+NEEDS_A_NUMBER = (  # the errors of code that needs a traced value to be known
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
@@ -38,9 +38,8 @@ def to_host(x: object) -> Any:
 
 def frozen(x: Any) -> Any:
     """A read-only copy of a writable NumPy array; anything else unchanged."""
-    # A field that changed with the user's array would change hashes, and so spoil caches.
-    # JAX, too, may take the float32 copy that it once made of an array for one of its later
-    # content.
+    # If a field changed with the user's array, hashes would change, which breaks caches. JAX also
+    # caches the float32 copy of an array, and may use the old copy after the content has changed.
     if isinstance(x, np.ndarray) and x.flags.writeable:
         x = x.copy()
         x.setflags(write=False)
@@ -108,7 +107,7 @@ def as_array(x: object) -> Any:
         return x
     try:
         return np.asarray(x)
-    except Exception:  # of another library, such as PyTorch's of what has a gradient
+    except Exception:  # another library's: PyTorch raises for a tensor with a gradient
         return x
 
 
@@ -122,8 +121,7 @@ def is_list(x: object) -> TypeGuard[Sequence[Any]]:
 def is_number(x: object) -> TypeGuard[Leaf]:
     if isinstance(x, (int, float)):
         return True
-    # By the dtype, for arrays of JAX's own types too (bfloat16, keys), which NumPy's classes do not
-    # know.
+    # The test is on the dtype: NumPy's classes do not know JAX's own types (bfloat16, keys).
     dtype = getattr(x, "dtype", None)
     return dtype is not None and (
         (jnp.issubdtype(dtype, jnp.integer) and dtype.kind != "m")  # NumPy counts durations too

@@ -28,8 +28,8 @@ def align(record: Record) -> None:
     leaves = jax.tree.leaves(record)
     if not any(map(np.ndim, leaves)):
         return
-    # Numbers without members' axes fit to any; two different shapes are two populations. The axes
-    # are those in front of each number's own: knots [3] of 8 members are of shape [8, 3].
+    # Numbers without members' axes fit to any; two different shapes are two populations. The
+    # members' axes stand in front of each number's own: knots [3] of 8 members have shape [8, 3].
     shapes = sorted(axes(record) - {()})
     if len(shapes) > 1:
         raise ValueError(
@@ -43,10 +43,9 @@ def align(record: Record) -> None:
 def numbers_of(record: Record, path: str = "") -> Iterator[tuple[str, Leaf, int]]:
     """Every number in a schedule: where, itself, and its rank without members' axes.
 
-    The rank is 0 for a field that is a number, 1 for one that is an array. So values of shape [3]
-    of a ``Table`` are one table of three values, and those of shape [8, 3] a population of 8. Only
-    the class that holds a number knows its rank: the walk stops at each inner record and asks that
-    one.
+    The rank is 0 for a field that is a number, 1 for an array. So values of shape [3] of a
+    ``Table`` are one table of three values, and values of shape [8, 3] a population of 8. Only the
+    class with the field knows the rank: the walk stops at each inner record and asks its class.
     """
     inner = lambda x: isinstance(x, Record) and x is not record
     for keys, x in jax.tree_util.tree_flatten_with_path(record, is_leaf=inner)[0]:
@@ -71,7 +70,7 @@ def size(record: Record) -> int | None:
 
 
 def split(record: R) -> list[R]:
-    """The members of a population, whose numbers are known."""
+    """The members of a population with known numbers."""
     count = size(record)
     if count is None:
         return [record]
@@ -95,7 +94,7 @@ def _spread(record: Record, front: tuple[int, ...], wide: bool) -> Record:
         if inner(x):
             return _spread(x, front, wide)
         if not is_number(x) or np.ndim(x) > record.ranks.get(keys[0].name, 0):
-            return x  # with the members' axes in front of its own, of which knots have one
+            return x  # it has the members' axes already, in front of its own (knots have one)
         if isinstance(x, jax.Array):
             return jnp.broadcast_to(x, front + x.shape)
         if isinstance(x, (int, float)) and not isinstance(x, np.generic):

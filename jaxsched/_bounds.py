@@ -1,4 +1,4 @@
-"""Bounds of numbers that are known, and the words for what is outside of them. It loads no JAX."""
+"""Bounds of known numbers, and the messages for numbers out of bounds. It loads no JAX."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_bounds(
     ``whole`` allows no fraction. For an array in place of a Python number, ``every`` and ``some``
     are NumPy's ``all`` and ``any``.
     """
-    # Asked as "not all within", so that NaN, for which no comparison holds, is refused too.
+    # The test is "not all within" so that it refuses NaN too: no comparison holds for NaN.
     if not every(abs(value) <= FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {describe(x)}.")
     # A CPU takes the smallest float32 numbers, below 2^-126, for zero in a program: a length of
@@ -66,7 +66,7 @@ def check_number(where: str, x: object, **bounds: Any) -> None:
 def checked_kind(
     where: str, x: object, kind: Any, expected: str, told: str | Callable[[Any], str] = ""
 ) -> Any:
-    """``x`` of a class, or of one of several; else a ``TypeError``, with what is ``told`` of it."""
+    """``x`` of a class, or of one of several; else a ``TypeError`` that ends with ``told``."""
     if not isinstance(x, kind):
         more = told(x) if callable(told) else told
         raise TypeError(f"{where} must be {expected}, got {describe(x)}{more}.")
@@ -80,7 +80,7 @@ def check_text(where: str, x: object, expected: str = "a text") -> str:
 
 
 def check_choice(where: str, x: object, options: Iterable[str], instead: str = "") -> str:
-    """Raises unless it is one of a few words, and returns it; ``instead``: what else it may be."""
+    """Raises unless it is one of a few words, and returns it; ``instead`` names other choices."""
     options = tuple(options)
     if not isinstance(x, str) or x not in options:
         near = did_you_mean(x, options, shown=repr)

@@ -1,4 +1,4 @@
-"""Checks of what a user gives; each raises what names the argument and what was expected."""
+"""Checks of a user's arguments; each error names the argument and the expected value."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SMALL = 2**20  # bytes
 
 
 def violates(rule: Callable[..., Any], *numbers: Leaf) -> bool:
-    """Whether ``rule`` holds for any member of numbers that are all known: a relation violated."""
+    """Whether all ``numbers`` are known, and ``rule`` (a violation) holds for any member."""
     if all(type(x) is float or type(x) is int for x in numbers):  # the usual case, quickly
         return bool(rule(*numbers))
     if not all(map(is_concrete, numbers)):
@@ -56,7 +56,7 @@ _BROKEN = {
 
 
 def check_beside(where: str, x: Leaf, words: str, other: str, limit: Leaf, told: str = "") -> None:
-    """Raises for a known number that is not ``"at most"``, or the like, that of another argument.
+    """Raises unless a known number is ``"at most"`` (or the like) the number of another argument.
 
     ``None`` is not a number: it breaks no relation.
     """
@@ -89,11 +89,11 @@ def checked_number(
     real: bool = False,
     **bounds: Any,
 ) -> Leaf:
-    """``x`` as a leaf, or a ``TypeError``/``ValueError`` that says what was expected.
+    """``x`` as a leaf, or a ``TypeError``/``ValueError`` that names the expected value.
 
     Arrays keep their value; an array with axes is a *population* (see ``js.stack``) and is checked
     member by member. An integer that JAX cannot hold (beyond int32, or int64 in x64 mode) becomes a
-    float; so does every integer if ``real``. The bounds are those of ``check_bounds``.
+    float; so does every integer if ``real``. For the bounds see ``check_bounds``.
     """
     if x is None and optional:
         return None
@@ -106,7 +106,7 @@ def checked_number(
         raise ValueError(f"{where} must be a number, or one for each member, got {describe(x)}.")
     # A traced number has no value to check: its type alone is known. The rest is about known ones.
     if not is_concrete(x):
-        # An integer has no gradient, and makes another program than the 0.5 that may come next.
+        # An integer has no gradient, and a later float (0.5) would need another program.
         return x.astype(jnp.float32) if real and is_whole(x) else x
     value = x
     every: Any = bool  # for a Python number, the usual case, without NumPy's price
@@ -127,8 +127,8 @@ def _leaf(x: Leaf, value: Any, real: bool) -> Leaf:
         most = 2**63 - 1 if is_x64() else INT32_MAX
         return float(x) if real or abs(int(x)) > most else int(x)
     # A NumPy number stays one where its type would matter to a program: a float32, or, in x64 mode,
-    # a float64, which makes a float64 schedule. Any other is Python's, which prints as it was
-    # written.
+    # a float64, which makes a float64 schedule. Any other becomes a Python number, which prints as
+    # the user wrote it.
     if isinstance(x, (float, np.floating)):
         typed = isinstance(x, np.float32) or has_float64([x])
         return x if typed else float(x)
@@ -146,8 +146,8 @@ def _leaf(x: Leaf, value: Any, real: bool) -> Leaf:
 def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> Any:
     """``xs`` as a one-dimensional int32 or float32 array, checked where its values are known.
 
-    A float64 array stays one in x64 mode. Steps that no float32 holds become int32 or uint32, and
-    stay float64 where those do not hold them either: exact until a program takes them as arguments.
+    A float64 array stays one in x64 mode. Steps too large for float32 become int32 or uint32; steps
+    too large for these stay float64, and are exact until a program takes them as arguments.
     """
     xs = as_array(xs)
     if isinstance(xs, np.ndarray) and xs.dtype.hasobject:  # NumPy's array of larger integers
@@ -158,8 +158,8 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
         xs = _joined(where, xs, wide)
     if not is_number(xs) or np.ndim(xs) < 1:
         raise TypeError(f"{where} must be a one-dimensional array, got {describe(xs)}.")
-    # Integers become int32 if their values fit, whatever their dtype: a list of Python numbers came
-    # as int64. What does not fit stays as it is in JAX, and goes the way of float64 in NumPy.
+    # Integers of any dtype become int32 if their values fit: a list of Python numbers is int64. If
+    # they do not fit, a JAX array stays as it is, and a NumPy array is treated as float64.
     if is_concrete(xs):
         _check_array(where, xs, increasing, at_least)
     if is_whole(xs):
@@ -171,7 +171,7 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
         xs = np.asarray(known, np.float64)
     elif wide:
         return frozen(xs)
-    # Steps are checked again in the dtype that they end in: two of them may have become one.
+    # A second check, of the rounded steps: two of them may have become equal.
     narrow = xs.astype(jnp.float32)
     if increasing and isinstance(xs, np.ndarray):
         if np.any(narrow != xs):
@@ -204,7 +204,7 @@ def _is_narrow(dtype: DTypeLike) -> bool:
 
 
 def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
-    """Float64 steps that no float32 holds in a dtype that does; fractions of small ones are cut.
+    """Float64 steps beyond float32, in a dtype that holds them; fractions of small ones are cut.
 
     Of [10, 16777217] the second would be 16777216 in float32: they become int32. Of [0.1, 10.3] the
     float32 numbers next to them are meant, unless two steps would become one.
@@ -224,7 +224,7 @@ def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
 def _check_array(
     where: str, xs: np.ndarray | jax.Array, increasing: bool, at_least: float | None
 ) -> None:
-    """Raises for what is not finite in float32, not increasing, or too small."""
+    """Raises for numbers that are not finite in float32, not increasing, or too small."""
     # Comparisons are written so that NaN fails them: `not all(x <= max)`, not `any(x > max)`.
     value = np.asarray(to_host(xs), np.float64)
     if not np.all(np.abs(value) <= FLOAT32_MAX):
@@ -265,7 +265,7 @@ def has_items(x: object) -> TypeGuard[Iterable[Any]]:
 
 
 def checked_items(where: str, xs: object, expected: str) -> list[Any]:
-    """All that an iterable holds; it may have no end."""
+    """The items of an iterable, which may be endless."""
     if not has_items(xs):
         raise TypeError(f"{where} must be {expected}, got {describe(xs)}{uncalled(xs)}.")
     end = None if isinstance(xs, (list, tuple)) else MANY + 1
@@ -304,7 +304,7 @@ def checked_path(where: str, x: object) -> Path:
 
 
 def cure(x: object) -> str:
-    """The end of a message about a function that was given for a schedule or a number."""
+    """The end of a message about a function in place of a schedule or a number."""
     if hasattr(x, "by_epochs"):
         return "; a js.Units converts: `run.epochs(1)` steps, or `run.by_epochs(schedule)`"
     is_function = callable(x) and not isinstance(x, type) and not dataclasses.is_dataclass(x)

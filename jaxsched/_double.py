@@ -1,29 +1,29 @@
 """``Double``: a number in two float32 words, and its arithmetic by error-free transformations.
 
-A float32 has 24 bits, so of 2^24 + 1 = 16777217 it keeps 16777216. Two of them have 48: the pair
-``(16777216, 1)`` is that number, and ``(0.1f, -1.49e-9)`` is 0.1 to 15 digits. All of the
-arithmetic rests on one fact: what a sum or a product of two float32 numbers loses by rounding is
+A float32 has 24 bits, so it rounds 2^24 + 1 = 16777217 to 16777216. Two of them have 48: the pair
+``(16777216, 1)`` is exactly 16777217, and ``(0.1f, -1.49e-9)`` is 0.1 to 15 digits. All of the
+arithmetic rests on one fact: the rounding error of a sum or a product of two float32 numbers is
 itself a float32 number, and float32 operations alone can compute it:
 
     2^24 + 1.25 = 16777218 (rounded: up here a float32 is even) and an error of -0.75
 
-So each operation computes the rounded result and its error, adds to the error what the lower words
-contribute, and makes a tidy pair of the two. A sum is 11 float32 operations, a product 30. None is
-a branch, and none a float64, which a program outside x64 mode and a TPU do not have.
+So each operation computes the rounded result and its error, adds the contribution of the lower
+words to the error, and makes a tidy pair of the two. A sum is 11 float32 operations, a product 30.
+None is a branch. None is in float64, which TPUs, and programs outside x64 mode, do not have.
 
 The formulas look as if they could be simplified, and for real numbers they could: the error in
 ``two_sum`` is zero there. Three things keep compilers from doing so, and a change here must too:
 
 - XLA leaves sums and differences of variables as they are written, but folds constants:
   ``(1 - x) - 1`` becomes ``-x``, and the error of the first difference is gone. So a constant is
-  always the second operand of a sum: of ``two_sum(1, x)`` a program loses the error, of
-  ``two_sum(x, 1)`` it does not.
-- LLVM contracts ``a * b - c`` to one operation that does not round ``a * b``. So no product whose
-  rounding matters is ever followed by a sum (``_two_product``).
-- Derivatives would go through the errors, which have none. So ``fix`` takes them out, and ``graft``
-  gives the result the derivative of the plain float32 formula.
+  always the second operand of a sum: a program loses the error of ``two_sum(1, x)``, and keeps the
+  error of ``two_sum(x, 1)``.
+- LLVM contracts ``a * b - c`` to one operation that does not round ``a * b``. So a sum never
+  follows a product if the rounding of the product matters (``_two_product``).
+- JAX would differentiate the errors, which have no derivative. So ``fix`` takes them out, and
+  ``graft`` gives the result the derivative of the plain float32 formula.
 
-After Dekker (1971) and Knuth; "double-double" in other places. ``_number.py`` says what needs it.
+After Dekker (1971) and Knuth; others call it "double-double". ``_number.py`` explains its use.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def once(f: F) -> F:
     """``f`` of Doubles, traced once for each of their shapes and called from then on.
 
     A schedule is hundreds of float32 operations and a few dozen of Doubles: tracing it takes less
-    than half the time. XLA inlines what is called, so the program is the same. Known numbers, of
-    NumPy, go to ``f`` itself: they would become arrays of JAX, and no longer be known.
+    than half the time. XLA inlines the calls, so the program is the same. Known numbers (NumPy's)
+    go to ``f`` directly: the jitted function would turn them into JAX arrays.
     """
     program = jax.jit(f)
 
@@ -65,9 +65,9 @@ def once(f: F) -> F:
 class Double:
     """``hi + lo``: two float32 arrays of one shape, with ``|lo|`` at most half a unit of ``hi``.
 
-    That bound makes the pair unique, and ``hi`` the number rounded to float32: rounding costs
-    nothing, and two numbers compare as their upper words do, unless these are equal. The words may
-    be NumPy's inside of a program: a constant is known, and costs the program nothing.
+    The bound makes the pair unique, and ``hi`` the number rounded to float32: rounding costs
+    nothing, and the upper words decide comparisons unless they are equal. The words may be NumPy's
+    inside of a program: a constant is known, and costs the program nothing.
     """
 
     __slots__ = ("hi", "lo")
@@ -117,7 +117,7 @@ class Double:
     def __rtruediv__(self, other: Operand) -> Double:
         return as_double(other) / self
 
-    # The sign of a Double is that of its upper half, so zero takes one comparison.
+    # A Double has the sign of its upper word, so zero takes one comparison.
 
     def __lt__(self, other: Operand) -> Mask:
         if _is_zero(other):
@@ -142,7 +142,7 @@ Operand: TypeAlias = Double | float | np.generic | np.ndarray | jax.Array
 def as_double(x: Operand) -> Double:
     """The exact value of a Python or NumPy number or an array as a ``Double``.
 
-    Of an integer or a float64 beyond 2^48 it keeps the upper 48 bits.
+    An integer or a float64 beyond 2^48 keeps its upper 48 bits.
     """
     if isinstance(x, Double):
         return x
@@ -160,7 +160,7 @@ def as_double(x: Operand) -> Double:
 
 
 def _of_integers(x: jax.Array) -> Double:
-    """An integer array of any width, in parts of at most 24 bits, each of which a float32 holds."""
+    """An integer array of any width, from parts of at most 24 bits, which fit into a float32."""
     if x.dtype.itemsize < 4:
         x = x.astype(jnp.int32)
     kind = x.dtype.type
@@ -169,7 +169,7 @@ def _of_integers(x: jax.Array) -> Double:
         # may be 0 where `lower` is not: `fast_two_sum` allows that.
         lower = x & kind((1 << 12) - 1)
         return Double(*fast_two_sum((x - lower).astype(jnp.float32), lower.astype(jnp.float32)))
-    # Of 64 bits three parts; the sum keeps the upper 48 bits.
+    # 64 bits are three parts; the sum keeps the upper 48 bits.
     mask = kind((1 << 24) - 1)
     third = lambda bits, scale: bits.astype(jnp.float32) * np.float32(scale)
     upper, middle = third(x >> kind(48), 2.0**48), third((x >> kind(24)) & mask, 2.0**24)
@@ -178,11 +178,11 @@ def _of_integers(x: jax.Array) -> Double:
 
 @jax.custom_jvp
 def graft(value: Word, smooth: Word) -> Word:
-    """``value``, with the derivative of ``smooth`` (which costs nothing unless it is asked for).
+    """``value``, with the derivative of ``smooth`` (at no cost unless a program takes it).
 
-    The two are the same number: ``value`` in the exact form, ``smooth`` as a person would write it.
-    JAX differentiates the second and never sees the first. In a program that takes no derivative
-    ``smooth`` is not used, and XLA removes it.
+    The two are the same number: ``value`` in the exact form, ``smooth`` in the usual formula. JAX
+    differentiates only ``smooth``. A program without derivatives does not use ``smooth``, and XLA
+    removes it.
     """
     del smooth
     return value
@@ -196,7 +196,7 @@ def _graft_jvp(primals: _Pair, tangents: _Pair) -> _Pair:
 def fix(x: Any) -> Any:
     """``x`` for an exact form: without its derivative, which ``graft`` takes from elsewhere.
 
-    Left in, it would be that of the errors of rounding: operations that add up to nothing.
+    The derivative of the exact form would include the rounding errors, which add up to nothing.
     """
     return lax.stop_gradient(x) if isinstance(x, jax.Array) else x
 
@@ -208,8 +208,8 @@ def fixed(*xs: Any) -> tuple[Any, ...]:
 @once
 def _sum(x: Double, y: Double) -> Double:
     value, error = two_sum(*fixed(x.hi, y.hi))
-    # The lower words are below half a unit of the upper ones, so their sum may be rounded: what it
-    # loses is below the 48th bit.
+    # The lower words are below half a unit of the upper ones, so their sum may be rounded: the
+    # error is below the 48th bit.
     return _renormalized(value, error + (fix(x.lo) + fix(y.lo)), x.hi + y.hi)
 
 
@@ -226,9 +226,9 @@ def _quotient(x: Double, y: Double) -> Double:
     """``x / y``, exact to about 2^-46, as a product is."""
     a, b, a_lo, b_lo = fixed(x.hi, y.hi, x.lo, y.lo)
     value = a / b
-    # One step of long division: what the rounded quotient leaves of x, divided by y, is the second
-    # word. 1 / 3 is 0.33333334, which leaves -2^-25; a third of that is the rest. `a - product` is
-    # exact, since the two agree in nearly all of their bits.
+    # One step of long division: the second word is (x - quotient * y) / y. 1 / 3 rounds to
+    # 0.33333334, which leaves -2^-25; a third of -2^-25 is the second word. `a - product` is exact,
+    # since the two agree in nearly all of their bits.
     product, error = _two_product(value, b)
     rest = ((a - product) - error + a_lo - value * b_lo) / b
     return _renormalized(value, rest, x.hi / y.hi)
@@ -257,9 +257,9 @@ def _is_zero(x: object) -> bool:
 def two_sum(a: Word, b: Word) -> _Pair:
     """``a + b`` and its rounding error, exactly (Knuth).
 
-    ``shadow`` is what of ``b`` has come into the total, and ``total - shadow`` what of ``a`` has.
-    Of 2^24 + 1.25 the total is 16777218, the shadow 2: all of a, and 0.75 too much of b. Whichever
-    of the two is the smaller one, each of these differences is exact.
+    ``shadow`` is the share of ``b`` in the total, and ``total - shadow`` the share of ``a``. For
+    2^24 + 1.25 the total is 16777218, the shadow 2: all of a, and 0.75 too much of b. Each of these
+    differences is exact, also if ``a`` is smaller than ``b``.
     """
     total = a + b
     shadow = total - a
@@ -273,16 +273,16 @@ def fast_two_sum(a: Word, b: Word) -> tuple[Word, Word]:
 
 
 def _two_product(a: Word, b: Word) -> _Pair:
-    """``a * b`` as a sum of two, of which the second is small: a Double that is not yet tidied up.
+    """``a * b`` as a large and a small number: a Double before it is tidied up.
 
-    24 bits times 24 bits are 48, of which a float32 product keeps the upper half. So each factor is
-    split into 12 bits and 12 bits, as one multiplies on paper, digit by digit: the four products of
-    halves have at most 24 bits each, so they are exact, and ``two_sum`` adds them.
+    24 bits times 24 bits are 48; a float32 product keeps the upper half. So the function splits
+    each factor into 12 bits and 12 bits, as in multiplication on paper, digit by digit: the four
+    products of halves have at most 24 bits each, so they are exact, and ``two_sum`` adds them.
 
     The textbook's error, ``a1 * b1 - total + ...`` with ``total = a * b``, is shorter. It needs the
-    same rounded ``a * b`` twice. Contracted with the sum that follows it is not rounded, and XLA
-    decides that for each place anew: the error would be that of another product. An exact product
-    is the same number contracted or not.
+    same rounded ``a * b`` twice. XLA may contract either one with the next sum, and then it is not
+    rounded: the error would belong to another product. An exact product is the same number,
+    contracted or not.
     """
     a1, b1 = _upper_half(a), _upper_half(b)
     a2, b2 = a - a1, b - b1
@@ -307,6 +307,6 @@ def _upper_half(a: Word) -> Word:
 
 
 def _renormalized(value: Word, rest: Word, smooth: Word) -> Double:
-    """A tidy pair again, of a value and of a rest that may be more than half a unit of it."""
+    """A tidy pair of a value and a rest, which may be more than half a unit of the value."""
     hi, lo = fast_two_sum(value, rest)
     return Double(graft(hi, smooth), lo)

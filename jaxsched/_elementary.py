@@ -40,9 +40,9 @@ def log2(x: Double) -> Double:
     """
     hi, lo = fixed(x.hi, x.lo)
     bits = lax.bitcast_convert_type(hi, jnp.int32)
-    # Read as an integer, a float32 grows by 2^23 when it is doubled. 0x3F3504F3 are the bits of
-    # sqrt(1/2): counted from there the upper bits are the exponent for which m = x / 2^exponent is
-    # in [0.707, 1.414], around 1, where s is small. (Counted from 1, m would be in [1, 2).)
+    # The bits of a float32, read as an integer, grow by 2^23 when it doubles. 0x3F3504F3 are the
+    # bits of sqrt(1/2): counted from there, the upper bits are the exponent, and m = x / 2^exponent
+    # is in [0.707, 1.414], around 1, where s is small. (Counted from 1, m would be in [1, 2).)
     exponent = (bits - np.int32(0x3F3504F3)) >> 23
     scale = lax.bitcast_convert_type((np.int32(127) - exponent) << 23, jnp.float32)
     m = Double(hi * scale, lo * scale)
@@ -61,12 +61,12 @@ def exp2(x: Double) -> Double:
     hi, lo = fixed(x.hi, x.lo)
     inside = jnp.clip(hi, _EXP2_MIN, EXP2_MAX)
     whole = jnp.round(inside)
-    # A held `hi` is another number, whose lower word is 0.
+    # A held `hi` is another number; its lower word is 0.
     rest = Double(*two_sum(inside - whole, jnp.where(inside == hi, lo, 0)))
     value = series(rest, _EXP2)
     n = whole.astype(jnp.int32)
-    # In two factors. One alone has no bits where the result has: 2^127.5 = 2^128 * 0.707 needs an
-    # exponent of 128, whose bits mean infinity; 2^-140 is below the exponents' range.
+    # In two factors, since one float32 cannot hold every 2^n: 2^127.5 = 2^128 * 0.707 needs the
+    # exponent 128, but its bits mean infinity; 2^-140 is below the range of exponents.
     half = n >> 1
     scale_1, scale_2 = _two_to(half), _two_to(n - half)
     result = Double((value.hi * scale_1) * scale_2, (value.lo * scale_1) * scale_2)
@@ -75,7 +75,7 @@ def exp2(x: Double) -> Double:
 
 
 def series(x: Double, coefficients: Sequence[float]) -> Double:
-    """A polynomial whose first two terms carry the weight, so only they are summed as Doubles.
+    """A polynomial with two large first terms, so that only these two are summed as Doubles.
 
     From the third term on a float32 is enough: its error of 2^-24 is multiplied by ``x ** 2``,
     which is small where this is used.
@@ -95,8 +95,8 @@ def polynomial(x: Word, coefficients: Sequence[float]) -> Word:
 def product(xs: list[Any]) -> Any:
     """The product of values; only the whole of it may leave float32, no part.
 
-    Of 1e30 * 1e30 * 1e-30 the first product is infinite in float32, and so the whole, which is
-    1e30. So significands and exponents are multiplied apart.
+    1e30 * 1e30 * 1e-30 is 1e30, but in float32 its first product is infinite, and so is the result.
+    So the function multiplies the significands, and adds the exponents.
     """
     with np.errstate(all="ignore"):
         plain = functools.reduce(operator.mul, xs)
@@ -104,7 +104,7 @@ def product(xs: list[Any]) -> Any:
         return plain
     if not isinstance(plain, jax.Array):
         return np.float32(np.prod(np.asarray(xs, np.float64)))
-    # Zero, and what is below 2^-126, counts as 2^-126, infinity as 2^126: both stay what they are.
+    # A factor below 2^-126, zero too, counts as 2^-126, infinity as 2^126: both stay what they are.
     total: Any = np.float32(1.0)
     exponents: Any = np.int32(0)
     for x in map(fix, xs):

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-# In a container the system's counts of cores and bytes are those of the host: a process that takes
-# so much is killed. What it may take stands in the control groups around it, one within the other,
-# of which each may have a bound of its own: the least counts.
+# In a container the system reports the cores and bytes of the host; a process that takes so much is
+# killed. The bounds stand in the control groups around the process, one within the other. Each may
+# have a bound of its own: the least counts.
 _CGROUPS, _OWN, _USED = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/self/statm")
-# Of version 1 and 2: the bound, the memory in use, and the cached files in it, which make room.
+# Versions 1 and 2: the bound, the memory in use, and the cached files in it, which can be dropped.
 _MEMORY = (
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ("memory.max", "memory.current", "inactive_file"),
@@ -21,7 +21,7 @@ _MEMORY = (
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: those of its affinity mask, within its container's quota."""
+    """Cores that this process may use: its affinity mask, within its container's quota."""
     count: Any = getattr(os, "process_cpu_count", None)  # Python 3.13; obeys PYTHON_CPU_COUNT too
     if count is None and hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -59,7 +59,7 @@ def _bounds(free: bool) -> Iterator[float]:
     with contextlib.suppress(ImportError, OSError):  # not Linux
         import resource
 
-        # Two limits of `ulimit`, and where statm counts the pages that are in use of each.
+        # Two limits of `ulimit`, and the fields of statm with the used pages of each.
         pages = _USED.read_text().split() if free else ["0"] * 6
         for limit, column in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
             size, _ = resource.getrlimit(limit)
@@ -68,7 +68,7 @@ def _bounds(free: bool) -> Iterator[float]:
 
 
 def _quotas() -> Iterator[int]:
-    """The cores that each control group around this process leaves to it, if that is bounded."""
+    """The cores that each control group around this process leaves to it, if it has a quota."""
     for group, version in _groups("cpu"):
         files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"] if version == 1 else ["cpu.max"]
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max"

@@ -2,22 +2,22 @@
 
 A schedule's formula is written once and evaluated on numbers of two sorts:
 
-- *numbers* are exact: the step, lengths, what is left of a piece, exponents. On the host (when
-  every input is known) they are ``numpy.float64``. Inside a JAX program they are ``Double``, an
-  unevaluated sum ``hi + lo`` of two float32 values (about 48 bits): there is no float64 there:
-  JAX has it only in x64 mode, a TPU not at all. In x64 mode, where a schedule's own numbers are
-  float64, plain float64 arrays take its place. Constants stay ``numpy.float64`` until they meet a
-  Double, so what is known when a program is traced costs it nothing.
-- *values* are what comes out: float32 in a program, float64 on the host, where they are rounded to
+- *numbers* are exact: the step, lengths, the rest of a piece, exponents. On the host (when every
+  input is known) they are ``numpy.float64``. Inside a JAX program they are ``Double``, an
+  unevaluated sum ``hi + lo`` of two float32 values (about 48 bits), since JAX has float64 only in
+  x64 mode, and a TPU not at all. In x64 mode, if a schedule's own numbers are float64, plain
+  float64 arrays take its place. Constants stay ``numpy.float64`` until they meet a Double, so
+  numbers known at the trace cost the program nothing.
+- *values* are the results: float32 in a program, float64 on the host, where they are rounded to
   float32 once, at the end.
 
-A tail is lost where two nearly equal float32 numbers are subtracted, and that happens to times, not
-to values: once the fraction that is left is known to its last digit, ordinary float32 arithmetic
-adds two or three units in the last place. 17 of 20 schedules of the usual formulation lose between
-10 and 10^7 units there.
+The subtraction of two nearly equal float32 numbers loses digits. That happens to times, not to
+values: once the remaining fraction is known to its last digit, ordinary float32 arithmetic adds two
+or three units in the last place. 17 of 20 schedules of the usual formulation lose between 10 and
+10^7 units there.
 
-Derivatives are those of the plain float32 formula: every operation *grafts* the derivative of
-``hi`` as a person would have written it onto the exact value, and ``lo`` has none.
+The plain float32 formula gives the derivatives: every operation *grafts* the derivative of the
+usual formula for ``hi`` onto the exact value, and ``lo`` has none.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from jaxsched._double import graft as graft
 from jaxsched._elementary import product as product
 from jaxsched._types import Leaf
 
-# What comes out: on the host float64 of NumPy, in a program float32, or float64 in x64 mode; int32
-# where a schedule chooses among integers.
+# The results: NumPy's float64 on the host; float32 in a program, or float64 in x64 mode; int32 if
+# a schedule chooses among integers.
 Value: TypeAlias = np.float64 | np.int32 | np.ndarray | jax.Array
 Number: TypeAlias = Double | Value  # exact: no float32
 
@@ -62,7 +62,7 @@ def as_number(t: Number, x: Leaf) -> Number:
 
 
 def full_like(t: Number, x: Leaf) -> Number:
-    """The number ``x``, which has one value, in the kind and the shape of ``t``."""
+    """The single number ``x`` in the kind and the shape of ``t``."""
     if type(t) is np.float64:
         return np.float64(x)
     if isinstance(t, Double):
@@ -72,7 +72,7 @@ def full_like(t: Number, x: Leaf) -> Number:
 
 
 def as_value(t: Number, x: Leaf) -> Value:
-    """``x`` (a leaf of a schedule) as a value of the kind that ``t`` leads to."""
+    """``x`` (a leaf of a schedule) as a value, of the kind that follows from ``t``."""
     if type(t) is not np.float64:
         if isinstance(x, Double):
             return x.hi
@@ -88,12 +88,12 @@ def is_integer(x: Value) -> bool:
 
 
 def floating(t: Number, x: Value) -> Value:
-    """The value ``x``, which may be an integer, for arithmetic with other values."""
+    """The value ``x``, also an integer, for arithmetic with other values."""
     return x if type(x) is np.float64 or not is_integer(x) else as_value(t, x)
 
 
 def alike(x: Value, y: Value) -> tuple[Value, Value]:
-    """Two values one of which is selected: integers if both are."""
+    """Two values for a selection: integers if both are."""
     if type(x) is type(y) is np.float64 or is_integer(x) == is_integer(y):
         return x, y
     return (x.astype(y.dtype), y) if is_integer(x) else (x, y.astype(x.dtype))
@@ -118,8 +118,8 @@ def safe_quotient(x: Number, whole: Number) -> Value:
     """``quotient``, with a finite derivative also where ``whole ** 2`` leaves float32."""
     if not isinstance(whole, Double):
         return quotient(x, whole)
-    # The derivative of x / whole has whole ** 2 in it, which of 1e-25 is 0 in float32. Both divided
-    # by the same number, which cancels and needs no derivative, the denominator is 1.
+    # The derivative of x / whole divides by whole ** 2, which is 0 in float32 for a whole of 1e-25.
+    # So both are divided by `scale`, which cancels and needs no derivative: the denominator is 1.
     scale = fix(whole.hi)
     return (as_double(x).hi / scale) / graft(jnp.ones_like(scale), whole.hi / scale)
 
@@ -130,11 +130,11 @@ def stop_gradient(x: Number) -> Number:
 
 
 def to_int32(x: Number) -> Value:
-    """The whole part, rounded down; exact up to the largest int32, which it saturates at."""
+    """The whole part, rounded down; exact, and at most the largest int32."""
     limit = 2.0**31 - 1
     if isinstance(x, Double):
         held = minimum(floor(x), limit)
-        # hi may round up to 2^31, which has no int32: take it in two halves.
+        # hi may round up to 2^31, beyond int32: take it in two halves.
         half = fix(held.hi * np.float32(0.5))
         whole = half.astype(jnp.int32)
         rest = (half - whole.astype(jnp.float32)) * 2 + fix(held.lo)
@@ -156,7 +156,7 @@ def stacked(t: Number, xs: Iterable[Leaf]) -> Number:
 
 
 def in_program(t: Number, xs: Number) -> Number:
-    """An array of numbers, which may be known, in the kind of the traced ``t``."""
+    """An array of known or traced numbers, in the kind of the traced ``t``."""
     return as_double(xs) if isinstance(t, Double) else jnp.asarray(xs)
 
 
@@ -173,9 +173,9 @@ def running_sum(terms: Number) -> Number:
     """The sums of the first, of the first two, and so on; in a program of logarithmic size."""
     if isinstance(terms, np.ndarray):
         return np.cumsum(terms, -1)
-    # One after the other they would be as many launches on a GPU. So each round adds to every sum
-    # the one that ends where it begins: of [a, b, c, d] first [a, a+b, b+c, c+d], sums of the last
-    # two, then [a, a+b, a+b+c, a+b+c+d], of the last four.
+    # n sums one after the other would be n launches on a GPU. So each round adds, to every sum, the
+    # sum that ends where it begins. [a, b, c, d] becomes [a, a+b, b+c, c+d], sums of the last two,
+    # and then [a, a+b, a+b+c, a+b+c+d], sums of the last four.
     sums: Any = terms
     reach, count = 1, to_value(terms).shape[-1]
     while reach < count:  # each is the sum of the last ``reach`` terms, if there are so many
@@ -243,15 +243,15 @@ def at_least_zero(x: Number) -> Number:
 
 
 def nudge(t: Number) -> Number:
-    """``t`` and a little more, so that a step counts as the boundary that it nearly is.
+    """``t`` and a little more, so that a step just before a boundary counts as on it.
 
     390.6 is three numbers in float64, in two words and in float32, and 5 * 390.6 falls on either
-    side of step 1953. A whole step that a whole boundary is compared with is never nudged over it.
+    side of step 1953. A whole step is never nudged over a whole boundary.
     """
-    # Rounding to float32 moves a length by up to 2^-24 of itself, and its multiples as far. Four
-    # times that, 2^-22, leaves room for the roundings of sums and quotients. From step 2^20 on that
-    # would reach 1/4, where it stays: less than the whole step between two whole numbers. So every
-    # comparison of a step with a boundary, and every rounding down of one, is of a nudged step.
+    # Rounding to float32 moves a length, and its multiples, by up to 2^-24 of itself. The nudge is
+    # four times as much, 2^-22, for the roundings of sums and quotients. From step 2^20 on it would
+    # exceed 1/4, so it stays there: less than the distance of two whole numbers. Every comparison
+    # of a step with a boundary, and every rounding down of a step, uses a nudged step.
     return _nudged_double(t) if isinstance(t, Double) else _nudged(t)
 
 
@@ -310,7 +310,7 @@ def power(x: Number, exponent: Number) -> Number:
 
 
 def sqrt(x: Value) -> Value:
-    """Square root of a value; its derivative at zero, which is infinite, is taken to be zero."""
+    """Square root of a value; its derivative at zero is zero here, and not infinite."""
     xp = _xp(x)
     some = x > 0
     return where(some, xp.sqrt(where(some, x, xp.ones_like(x))), xp.zeros_like(x))
@@ -348,7 +348,7 @@ def log1p_or_log(condition: Mask, x: Number, y: Number) -> Number:
     """``log1p(x)`` where the condition holds, else ``log(y)``: one logarithm in a program."""
     if not isinstance(x, Double):
         return where(condition, _xp(x).log1p(x), log(y))
-    # 1 + x keeps of a small x what is above 2^-48, so near 0 the series of log(1 + x) is taken.
+    # 1 + x loses the bits of a small x below 2^-48, so near 0 the series of log(1 + x) is taken.
     near = x > -_NEAR_ZERO
     small = where(near, x, 0.0)
     rest = log(where(condition, where(near, 0.0, x) + 1.0, y))

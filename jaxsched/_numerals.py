@@ -1,4 +1,4 @@
-"""Numbers that are written in texts."""
+"""Numbers written as texts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def numeral(text: str) -> int | float | None:
     return float(plain) if REAL.fullmatch(plain) else None
 
 
-# k, M, B, T and their small letters. The small ones but k are a slip more often than a size, so who
-# asks for a size refuses them (`size`, and `_texts.meant` of a config).
+# k, M, B, T and their small letters. Small letters other than k are a slip more often than a size,
+# so the readers of sizes refuse them (`size`, and `_texts.meant` of a config).
 THOUSANDS = {letter: 1e3 ** (1 + i // 2) for i, letter in enumerate("kKmMbBtT")}
 
 

@@ -32,16 +32,16 @@ class Coverage(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether the run does all of it; it may go on ``after`` that."""
+        """Whether the run covers the whole schedule; it may go on ``after`` the end."""
         return not (self.unreached or self.cut)
 
 
 def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
-    """What of a schedule a run of ``steps`` updates reaches.
+    """The part of a schedule within a run of ``steps`` updates.
 
     Returns:
         fraction: share of the schedule's duration, at most 1 (``None``: it is open-ended);
-        unreached: phases that are never entered; cut: phases that are entered and not finished;
+        unreached: phases that the run never enters; cut: phases that it enters but does not finish;
         after: updates of the run after the schedule's end, which have its last value;
         complete: whether no phase is unreached or cut, however many updates come after.
 

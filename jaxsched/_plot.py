@@ -43,7 +43,7 @@ def plot(
         schedules: one or more, with known numbers; a list counts as its members.
         steps: draws the steps from 0 to this one; by default the longest duration, or for
             open-ended schedules a few of their own lengths.
-        ax: the axes to draw on; by default those of a new figure of ``matplotlib.pyplot``. With
+        ax: the axes to draw on; by default a new figure's, of ``matplotlib.pyplot``. With
             axes given, pyplot is not touched.
         labels: a text for each schedule, or for each curve if a population counts as many; of one
             schedule also as ``label``.
@@ -67,8 +67,8 @@ def plot(
     [0.0, 0.1, 0.05]
     """
     # From here on a family is the curves of one argument: the members of a population, or one
-    # schedule. Labels, colours and boundaries are those of a family, since its members are one
-    # recipe with other numbers.
+    # schedule. A family shares labels, colours and boundaries, since its members are one recipe
+    # with different numbers.
     nested: Any = [s if is_list(s) else [s] for s in schedules]
     schedules = tuple(itertools.chain(*nested))
     _check(schedules)
@@ -97,7 +97,7 @@ def plot(
 
 
 def save_picture(file: str, draw: Callable[[Axes], object]) -> None:
-    """What ``draw`` draws on the axes of a new figure, into a file; pyplot is not touched."""
+    """Writes the drawing of ``draw``, on the axes of a new figure, to a file, without pyplot."""
     figure = matplotlib("figure").Figure(figsize=(7, 3.5), layout="constrained")
     draw(figure.add_subplot())
     figure.savefig(file)
@@ -122,7 +122,7 @@ def _check(schedules: Many[object]) -> None:
 
 
 def _one_label(label: object, count: int, labels: object) -> str:
-    """matplotlib's argument, which is that of one line."""
+    """matplotlib's own argument ``label``, for a single line."""
     if labels is not None or count != 1 or not isinstance(label, str):
         raise TypeError(
             "plot(label=...) must be a text for one schedule, got "
@@ -157,8 +157,8 @@ def _names(
 
 
 def _own_names(schedule: AbstractSchedule, family: list[AbstractSchedule]) -> list[str]:
-    # Members that differ in one number are named by it, if they are few: 0.1, 0.2, 0.4. A number
-    # that stands in several fields of a composition, such as a peak, is still one.
+    # If a few members differ in one number, the number is their name: 0.1, 0.2, 0.4. A number may
+    # stand in several fields of a composition, such as a peak, and is still one.
     if len(family) > 1:
         rows = [[np.asarray(to_host(x)) for x in jax.tree.leaves(member)] for member in family]
         columns = [column for column in zip(*rows, strict=True) if len({*map(str, column)}) > 1]
@@ -172,8 +172,8 @@ def _finish(ax: Axes, log: bool) -> None:
     """The scale, the labels and the legend, after the curves are drawn."""
     if log:
         ax.set_yscale("log", nonpositive="mask")
-    # A second call on the same axes adds to the picture of the first. So labels that are there
-    # stay, and a single curve's name moves from the title into the legend.
+    # A second call on the same axes adds to the picture of the first. So existing labels stay, and
+    # a single curve's name moves from the title into the legend.
     if not ax.get_xlabel():
         ax.set_xlabel("step (optimizer update)")
     if not ax.get_ylabel():

@@ -21,7 +21,7 @@ R = TypeVar("R", bound=Record)  # a schedule or a controller
 
 
 def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
-    """The values of the first ``n`` updates, in one call: what training applies.
+    """The values of the first ``n`` updates, in one call, as training applies them.
 
     Computed in float64 and rounded once, so it equals the value in any compiled program to a unit
     or two in the last place. A stacked population gives one row for each member.

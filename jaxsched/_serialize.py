@@ -41,7 +41,7 @@ _WIDE = "float64"  # an array of this dtype is {"float64": [...]}, all others ar
 
 
 class UnknownType(ValueError):
-    """A type of which no class is registered here: nothing is wrong with the data."""
+    """A type without a class registered here: nothing is wrong with the data."""
 
 
 _REGISTERED: dict[str, type[Record]] = {}
@@ -50,9 +50,9 @@ _REGISTERED: dict[str, type[Record]] = {}
 def register(cls: T) -> T:
     """Lets a file name a class of one's own, a schedule or a controller: a decorator.
 
-    A file can name nothing else, and nothing is imported by its name. The constructor is given what
-    the file holds, numbers, texts and lists as well as schedules, so it must check what its fields
-    do not.
+    A file can name nothing else, and nothing is imported by its name. The constructor gets the
+    contents of the file, numbers, texts and lists as well as schedules, so it must check everything
+    that its fields do not check.
 
     Args:
         cls: a ``@struct`` without static fields other than a ``choice``. Registered anew by the
@@ -86,8 +86,8 @@ def register(cls: T) -> T:
             f"register(cls=...) must be a class whose fields are numbers, schedules and choices, "
             f"got {kind.__name__} with the static {', '.join(static)}."
         )
-    # The name alone stands in a file. A class of another module with that name would be read as the
-    # first one; the same class defined anew has its module and name, and takes its place.
+    # A file holds only the name. So two modules cannot register the same name: the class of one
+    # would be read as the other's. A class defined anew, in the same module, replaces the old one.
     other = _types().get(kind.__name__, kind)
     place = lambda cls: (cls.__module__, cls.__qualname__)
     if kind.__name__ in _ours() or place(other) != place(kind):
@@ -100,15 +100,15 @@ def register(cls: T) -> T:
 
 
 def _types() -> dict[str, type[Record]]:
-    """The closed list of what a file can name."""
+    """The closed list of the types in files."""
     return _ours() | _REGISTERED
 
 
 @functools.cache
 def _ours() -> dict[str, type[Record]]:
     """Our own: schedules, controllers and shares."""
-    # Controllers are loaded with the first file that is read or written: with them the first
-    # schedule of a program took 66 ms of CPU more.
+    # The first read or write of a file loads the controllers. Loaded at import, they made the first
+    # schedule of a program slower by 66 ms of CPU.
     from jaxsched import controllers
 
     return {"share": share} | {
@@ -152,7 +152,7 @@ def to_dict(schedule: Record) -> dict[str, Any]:
 
 
 def from_dict(data: Mapping[str, Any]) -> Any:
-    """The schedule, controller or share that ``to_dict`` wrote.
+    """The schedule, controller or share of a dict from ``to_dict``.
 
     Args:
         data: a mapping of any kind, such as a config's, with lists of any kind. A number may be a
@@ -200,7 +200,7 @@ def to_json(schedule: Record) -> str:
 
 
 def from_json(text: str) -> Any:
-    """What ``to_json`` wrote; duplicate keys, NaN and numbers as texts are refused.
+    """The inverse of ``to_json``; duplicate keys, NaN and numbers as texts are refused.
 
     >>> import jaxsched as js
     >>> js.from_json('{"jaxsched": 1, "type": "Constant", "value": 0.5}')
@@ -221,7 +221,7 @@ def from_json(text: str) -> Any:
         data = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     except RecursionError:
         raise ValueError(f"from_json(text=...) must be nested at most {_DEPTH} deep.") from None
-    except ValueError as error:  # also of bytes that are not text, and of numbers too long
+    except ValueError as error:  # also for bytes that are not text, and for too long numbers
         if str(error).startswith("from_json"):
             raise
         raise ValueError(f"from_json(text=...) must be JSON, got {error}.") from None
@@ -229,8 +229,8 @@ def from_json(text: str) -> Any:
 
 
 def _encode(x: Any, depth: int) -> Any:
-    """A record as a dict, its tuples as lists; ``depth`` ends what would be nested for ever."""
-    # Fields that are None are omitted: it is a default that means "none", and TOML has no null.
+    """A record as a dict, its tuples as lists; ``depth`` is the nesting so far, at most _DEPTH."""
+    # Fields with None are omitted: None is a default for "none", and TOML has no null.
     if depth > _DEPTH:
         raise ValueError(f"to_dict(schedule=...) must be nested at most {_DEPTH} deep.")
     if isinstance(x, Record):
@@ -273,9 +273,8 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
             f"from_dict(type=...) must be one of {', '.join(sorted(_types()))}, got "
             f"{shorten(repr(kind))}; {f'did you mean {near[0]}' if near else f'{own} imported'}."
         )
-    # The constructor checks what the file holds, as it checks what a user gives. Here is checked
-    # what a constructor would take and mean something else by: a field of another version, whose
-    # default would stand in silently.
+    # The constructor checks the numbers of a file like a user's. The check here is for files of
+    # another version: a renamed field would be lost, and its default used, without an error.
     cls = _types()[kind]
     given = {k: _field(v, depth, texts) for k, v in data.items() if k != "type"}
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -289,7 +288,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
         )
     if texts:
         given = {k: _number(v, cls) if k in ranks else v for k, v in given.items()}
-    # A list in a field that has none of its own (rank 0) holds the members of a population.
+    # In a field for a single number (rank 0), a list holds the members of a population.
     given = {k: _population(v, ranks.get(k, 1)) for k, v in given.items()}
     try:
         return cls(**given)
@@ -298,7 +297,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
 
 
 def _number(value: object, cls: type) -> object:
-    """A number that a config holds as a text, and numbers in lists; others unchanged."""
+    """A number from a text of a config, also in lists; other values unchanged."""
     if isinstance(value, list):
         return [_number(x, cls) for x in value]
     if not isinstance(value, str):
@@ -337,8 +336,8 @@ def _array(value: object) -> np.ndarray:
 
 def _field(value: Any, depth: int, texts: bool) -> Any:
     """The value of a field from JSON: a record, several, an array or a number."""
-    # All real numbers of JSON are float64 in Python, and a schedule's are float32 or Python's own:
-    # so only what was float64 on purpose says so.
+    # Python reads every real number of JSON as float64; a schedule's are float32 or Python's own.
+    # So only arrays that were float64 on purpose are marked in the file.
     if isinstance(value, dict) and value.keys() == {_WIDE}:
         return _array(value[_WIDE]).astype(np.float64)
     if isinstance(value, dict):

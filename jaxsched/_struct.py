@@ -1,9 +1,9 @@
-"""Immutable records whose fields are numbers: frozen dataclasses that are pytrees.
+"""Immutable records of numbers: frozen dataclasses that are pytrees.
 
 ``@struct`` registers a class with JAX. Unlike ``jax.tree_util.register_dataclass`` it does not run
 the constructor when JAX rebuilds an object: there the leaves may be tracers, axis specifications,
-shardings or *gradients* (where a length of -0.3 is right). So a constructor may check and
-convert what a person wrote, and a transformation never meets those checks.
+shardings or *gradients* (where a length of -0.3 is right). So a constructor may check and convert
+a user's arguments, and a transformation never runs the checks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def number(
     below: float | None = None,
     optional: bool = False,
 ) -> Any:
-    """A field that holds one real number; where its value is known, the bounds are checked.
+    """A field for one real number; if its value is known, the bounds are checked.
 
     A whole number is made a float, so that 1 and 0.5 are the same kind of leaf.
     """
@@ -50,7 +50,7 @@ def length(
     above: float | None = None,
     optional: bool = False,
 ) -> Any:
-    """A field that holds a number of steps, usually a whole one, which stays an integer."""
+    """A field for a number of steps; a whole number, the usual case, stays an integer."""
     return _checked(default, 0, checked_number, at_least=at_least, above=above, optional=optional)
 
 
@@ -61,7 +61,7 @@ def count(
     at_most: float | None = None,
     optional: bool = False,
 ) -> Any:
-    """A field that holds a number of things that have no halves.
+    """A field for a whole number: a count of things.
 
     >>> from jaxsched.controllers import count
     >>> count(10, at_least=0).default
@@ -72,13 +72,13 @@ def count(
 
 
 def numbers(*, increasing: bool = False, at_least: float | None = None) -> Any:
-    """A field that holds a one-dimensional array; any sequence is made one."""
+    """A field for a one-dimensional array; it converts any sequence."""
     default = dataclasses.MISSING
     return _checked(default, 1, checked_array, increasing=increasing, at_least=at_least)
 
 
 def choice(*options: str, default: str) -> Any:
-    """A field that holds one of a few words: structure, not a number.
+    """A field for one of a few words: structure, not a number.
 
     >>> from jaxsched.controllers import choice
     >>> choice("min", "max", default="min").default
@@ -104,8 +104,8 @@ def _checked(default: Any, rank: int, check: Callable[..., Any], **settings: Any
 )
 def struct(cls: type[T]) -> type[T]:
     """Makes a subclass of ``Record`` a frozen dataclass and a pytree; see the module's text."""
-    # A dataclass for its fields, their order and `dataclasses.replace`, but none of its methods:
-    # those are of Record, once for all. To generate them per class would take most of our import.
+    # The dataclass gives the fields, their order and `dataclasses.replace`, but no methods. Record
+    # has the methods, once for all: to generate them per class would take most of our import.
     cls = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     kind: Any = cls
@@ -127,8 +127,8 @@ def struct(cls: type[T]) -> type[T]:
         return tuple(zip(keys, children, strict=True)), aux
 
     def unflatten(aux: tuple[object, ...], children: Iterable[Leaf]) -> Any:
-        # Not by the constructor, whose checks are for what a person wrote: a leaf may be a tracer
-        # here, an axis, a sharding, a gradient. Nor by `setattr`, which this class refuses.
+        # Not by the constructor: its checks are for a user's arguments, and a leaf here may be a
+        # tracer, an axis, a sharding or a gradient. Nor by `setattr`, which this class refuses.
         self = object.__new__(cls)
         self.__dict__.update(zip(leaves, children, strict=True))
         self.__dict__.update(zip(fixed, aux, strict=True))
@@ -139,19 +139,19 @@ def struct(cls: type[T]) -> type[T]:
 
 
 class Record:
-    """What every struct does: checks at construction, a repr that pastes back, == and hash."""
+    """The base of every struct: checks at construction, a repr that pastes back, == and hash."""
 
     # So `dataclasses.replace` takes one.
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     _names: ClassVar[tuple[str, ...]]  # of the fields
     _defaults: ClassVar[dict[str, object]]
     _checks: ClassVar[dict[str, Callable[[str, Any], Any]]]
-    ranks: ClassVar[dict[str, int]]  # of the fields that hold numbers: 1 for those of arrays, or 0
+    ranks: ClassVar[dict[str, int]]  # of the fields for numbers: 1 for an array, 0 for one number
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _check_made(type(self))
         # `bind` in place of Python's own arguments, for errors that know other libraries' names.
-        # Then each field by itself, then the relations among them, of the bases first.
+        # Then the checks: each field by itself, then the relations among them, the bases' first.
         given = bind(type(self).__name__, self._names, self._defaults, args, kwargs)
         self.__dict__.update(given)
         self.__post_init__()
@@ -207,7 +207,7 @@ def _checks_of(cls: type) -> list[Callable[[Record], None]]:
 
 
 def _check_made(cls: type) -> None:
-    if "_names" not in vars(cls):  # inherited ones are those of another class
+    if "_names" not in vars(cls):  # inherited names belong to another class
         raise TypeError(
             f"{cls.__name__} must be decorated with @struct of jaxsched.schedules or "
             "jaxsched.controllers, which makes its constructor of the fields that it declares, and "
@@ -216,7 +216,7 @@ def _check_made(cls: type) -> None:
 
 
 def _signature(fields: tuple[dataclasses.Field[Any], ...]) -> inspect.Signature:
-    """What ``help`` and ``inspect`` show: the constructor itself is Record's, for all classes."""
+    """The signature for ``help`` and ``inspect``: all classes share Record's constructor."""
     kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
     missing = dataclasses.MISSING
     return inspect.Signature(

@@ -1,4 +1,4 @@
-"""A small picture of curves as SVG text: what a notebook shows, without matplotlib.
+"""A small picture of curves as SVG text, for notebooks, without matplotlib.
 
 To import matplotlib only to look at a schedule is too slow. Texts and marks are in the colour of
 the page's own text, ``currentColor``, so that they can be read on a dark one.
@@ -34,7 +34,7 @@ def svg(
     1
     """
     points = [(np.asarray(steps), np.asarray(values)) for steps, values in curves]
-    # Beyond float32 a value is infinite, which has no place and is omitted.
+    # A value beyond float32 is infinite: it has no place in the picture, and is omitted.
     finite = [(at[np.isfinite(values)], values[np.isfinite(values)]) for at, values in points]
     low = min((float(np.min(values)) for _, values in finite if len(values)), default=0.0)
     high = max((float(np.max(values)) for _, values in finite if len(values)), default=0.0)

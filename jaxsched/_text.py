@@ -1,4 +1,4 @@
-"""How messages quote what they were given."""
+"""How messages quote values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shorten(text: str, most: int = 60) -> str:
 
 
 def notes_of(error: BaseException) -> list[str]:
-    """What was added to an error, without JAX's note that its frames are left out."""
+    """The notes of an error, without JAX's own note about hidden frames."""
     notes = getattr(error, "__notes__", ())
     return [note for note in notes if "JAX_TRACEBACK_FILTERING" not in note]
 
@@ -44,11 +44,11 @@ def listed(texts: Iterable[str]) -> str:
 def warn(text: str, category: type[Warning] = UserWarning, late: bool = False) -> None:
     """A warning at the user's line that called us, from any depth.
 
-    ``late``: of what hours of training have shown. Where a filter makes warnings errors it is shown
-    all the same, not raised: the result would be lost with it.
+    ``late``: a warning after hours of training. If a filter turns warnings into errors, a late one
+    is still shown and not raised, since an error would lose the result.
     """
     ours = ("jaxsched.", "contextlib", "threading")  # the last two call us back
-    # Without the right depth Python shows a line of ours, and shows it once for all users' lines.
+    # With a wrong depth Python would show a line of ours, and only once for all users' lines.
     frame, depth = sys._getframe(), 1
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(ours):
         frame, depth = frame.f_back, depth + 1

@@ -1,4 +1,4 @@
-"""The arguments of a call, bound to their names, and what other libraries call them."""
+"""The arguments of a call, bound to their names, and the names in other libraries."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _WARMUPS = (
     f"{_WARMUP} warmup_epochs warmup_fraction warmup_iters warmup_num_steps warmup_ratio "
     "warmup_updates"
 )
-# Ours -> the words of other libraries for it: Optax, PyTorch, Keras, Transformers, timm, Composer,
-# Megatron, fastai, fvcore, fairseq; and our own before they changed. Of several of ours the first
-# that the called function has: `base_lr` is "low" of `triangular`, "peak" of a recipe, "base" of a
-# controller. A word of theirs stands once, since a dict is made of them.
+# Our words -> the words of other libraries: Optax, PyTorch, Keras, Transformers, timm, Composer,
+# Megatron, fastai, fvcore, fairseq; and our own old words. If we have several words, the first one
+# in the called function's signature counts: `base_lr` is "low" of `triangular`, "peak" of a recipe,
+# "base" of a controller. Each word of theirs stands only once: they are the keys of a dict.
 _THEIRS = {
     "accumulate": "accumulation_size",
     "accumulation": "accumulate_grad_batches gradient_accumulation_steps",
@@ -67,13 +67,13 @@ _THEIRS = {
     "milestones steps": "boundaries",
     "min_scale end": "min_lr_ratio",
     "end low constant lr_min eta_min": "min_lr",
-    "monitor": "watch",  # so was ours called once, as share
+    "monitor": "watch",  # our own old name, like share
     "parts": "schedulers schedules",
     "per_epoch": "iterations_per_epoch steps_per_epoch updates_per_epoch",
     "patience": "patience_t",
     "peak": "eta_max lr_max peak_lr peak_value warmup_max_lr warmup_target",
     "peak base low": "base_learning_rate",
-    # The last ones are of drop-ins, which are called with the words of another library than theirs.
+    # The last ones are arguments of drop-ins, for a call with the words of a third library.
     "peak base start value lr base_lr initial_learning_rate init_value": "learning_rate lr",
     "peak fraction": "value",
     "peak high": "max_lr max_value",
@@ -102,11 +102,12 @@ _THEIRS = {
     "warmup flat cut": "pct_start",
 }
 _OURS = {word: ours.split() for word, ours in by_word(_THEIRS).items()}
-# Lengths of a stage, or of the whole: (what else the function has, ours), the first that it has.
-# `decay_steps` is the `decay` of a function with a warmup, such as `wsd`, and else the whole.
+# Lengths of a stage, or of the whole: (another argument, our word). The first pair with an argument
+# of the called function counts. `decay_steps` is the `decay` of a function with a warmup, such as
+# `wsd`, and else the whole.
 _DECAY = (
     ("cooldown", "cooldown"),
-    ("growth", "steps"),  # of cycles, whose decay is a factor
+    ("growth", "steps"),  # of cycles: their decay is a factor
     ("warmup", "decay"),
     ("every", "every"),
     ("steps", "steps"),
@@ -117,8 +118,8 @@ _STAGES = {
     "num_decay_steps": _DECAY,
     "transition_steps": (("every", "every"), ("steps", "steps")),
 }
-# What more there is to say of (their word, ours): the name alone would be followed by a slip in the
-# value, a share in place of a rate or epochs in place of steps.
+# A hint for (their word, our word): the new name with the old value would be a slip, a share in
+# place of a rate or epochs in place of steps.
 _RATIOS = {
     "end": "alpha alpha_f div_final end_factor min_lr_rate min_lr_ratio",
     "start": "start_factor",
@@ -144,7 +145,7 @@ _MEANING = {
     ("decay_steps", "steps"): "the whole length",
     ("total_steps", "steps"): "the whole length",
 }
-# Where there is no such argument, the repair.
+# The repair, if we have no such argument.
 _START = "a warmup starts at 0 (js.with_warmup has a start)"
 _INSTEAD = by_word(
     {
@@ -185,12 +186,12 @@ _INSTEAD = by_word(
 
 
 def wrap(x: object) -> str:
-    """The end of a message about what was given for a schedule."""
+    """The end of a message about something else in place of a schedule."""
     return uncalled(x) or "; wrap a function with `js.from_fn`"
 
 
 def uncalled(x: object) -> str:
-    """The end of a message about a recipe, or a class of ours, that was given and not called."""
+    """The end of a message about a recipe, or a class of ours, without a call."""
     if not isinstance(x, type) and not inspect.isfunction(x):
         return ""
     ours = "jaxsched.schedules.", "jaxsched.recipes.", "jaxsched.controllers."
@@ -208,11 +209,11 @@ def bind(
     kwargs: Mapping[str, object],
     described: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The arguments by name, as Python binds them to parameters; or a ``TypeError`` that helps.
+    """The arguments by name, as Python binds them to parameters; or a ``TypeError`` with a repair.
 
-    Of one that is missing it adds what it is, where that is ``described``.
+    The error about a missing argument quotes its description, if it is among the ``described``.
     """
-    # An unknown name first: of `f(peak_value=1)` the news is not that `peak` is missing.
+    # An unknown name first: for `f(peak_value=1)` "peak is missing" would not help.
     values = dict(zip(names, args, strict=False))
     if kwargs:
         _refuse_unknown(function, names, kwargs)
@@ -230,12 +231,12 @@ def bind(
 
 
 def known_arguments(function: F) -> F:
-    """A function, or a class, that answers arguments which do not fit as ``bind`` does.
+    """A function, or a class, with the errors of ``bind`` for arguments that do not fit.
 
     Nothing else changes: neither the signature nor any other call.
     """
-    # The call binds nothing itself, since a training loop may make it at every step: it compares
-    # sets of names, and Python binds, with its own errors for the rest.
+    # A training loop may call this at every step, so the call only compares sets of names. Python
+    # binds the arguments, with its own errors for the rest.
     given: Any = function
     is_class = isinstance(given, type)
     called: Any = vars(given)["__init__"] if is_class else given
@@ -288,7 +289,7 @@ def _refuse_unknown(function: str, names: Sequence[str], kwargs: Mapping[str, ob
 
 
 def instead(word: str, names: Sequence[str]) -> str:
-    """An unknown argument, with its name here, what to write instead, or the nearest one."""
+    """An unknown argument, with its name here, the repair, or the nearest name."""
     word = shorten(word)
     why = _INSTEAD.get(word)
     if why is _START and "div" in names:
@@ -308,8 +309,8 @@ def tell_names(module: dict[str, Any], late: Mapping[str, str] | None = None) ->
 
     It is not written there as functions: for a type checker a module with these has every name.
     """
-    # Python asks a module's `__getattr__` only for what it does not have, so that names which are
-    # there cost nothing. Copying, pickling and notebooks ask for many with an underscore.
+    # Python calls a module's `__getattr__` only for missing names, so existing names cost nothing.
+    # Copying, pickling and notebooks ask for many names with an underscore.
     names = lambda: sorted({*module, *(late or ())} - {"TYPE_CHECKING"})
 
     def get(name: str) -> object:
@@ -323,15 +324,15 @@ def tell_names(module: dict[str, Any], late: Mapping[str, str] | None = None) ->
 
 
 def did_you_mean(word: object, names: Iterable[str], shown: Callable[[str], str] = str) -> str:
-    """The end of a message about an unknown word: the name that looks like it, if there is one."""
+    """The end of a message about an unknown word: the most similar name, if there is one."""
     near = nearest(word, names) if isinstance(word, str) else []
     return f"; did you mean {shown(near[0])}" if near else ""
 
 
 def nearest(word: str, names: Iterable[str], most: int = 1, cutoff: float = 0.7) -> list[str]:
-    """The names that look like a word; those of the same letters, if there are any.
+    """The names similar to a word; only the names of the same letters, if there are any.
 
-    If none does, those that go on from it, or that it goes on from (``cos`` and ``cosine``).
+    If none is similar, the names that begin with it, or that it begins with (``cos``, ``cosine``).
     """
     # Surest first: other case or underscores (`StepLr`), a few wrong letters, a beginning. A long
     # text is cut, since the comparison takes time with the square of its length.
@@ -351,9 +352,9 @@ def letters(text: str) -> str:
 
 
 def _ours(word: str, names: Sequence[str]) -> list[str]:
-    """What their word may be here, the likeliest first."""
-    # Their `init_value` beside a warmup is the warmup's first value, which recipes do not have: it
-    # is not `peak`, as of a decay.
+    """Our words for a word of theirs, the likeliest first."""
+    # With a warmup, their `init_value` is the first value of the warmup; recipes have no such
+    # argument. For a decay it is `peak`.
     if _INSTEAD.get(word) is _START and "start" not in names and "warmup" in names:
         return []
     stages = [ours for beside, ours in _STAGES.get(word, ()) if beside in names]
@@ -365,6 +366,6 @@ def _meaning(word: str, ours: str, names: Sequence[str]) -> str:
     meaning = _MEANING.get((word, ours), epochs)
     if "hold" in names and ours in ("start", "end"):  # tri_stage's
         meaning = "a ratio of the peak"
-    elif "at" in names and ours == "steps":  # cooldown_from's, which are not the whole length
+    elif "at" in names and ours == "steps":  # cooldown_from's `steps` are not the whole length
         meaning = ""
     return f" ({meaning})" if meaning else ""

@@ -1,9 +1,8 @@
 """From epochs, samples, tokens and fractions of the run to steps (optimizer updates), and back.
 
-A schedule counts optimizer updates and nothing else. People think in epochs; the conversion is
-written here once, with the batch size and the gradient accumulation in it, and says how it rounds.
-Nothing is guessed from whether a number is an int or a float. All counts are whole numbers of
-Python, so that none is lost at 10^13 tokens.
+A schedule counts optimizer updates and nothing else. People think in epochs; this module has the
+conversion, with the batch size, the gradient accumulation and the rounding. It guesses nothing from
+the type of a number, int or float. All counts are Python integers, so none is lost at 10^13 tokens.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ from jaxsched.schedules._paced import Paced
 from jaxsched.schedules._piecewise import PiecewiseConstant
 from jaxsched.schedules._wrappers import Epochwise
 
-_LONGEST = 2**24  # steps of a schedule of sizes, all of which are looked at
+_LONGEST = 2**24  # steps of a schedule of sizes: each one is evaluated
 
 
 class _Span(NamedTuple):
-    """Updates of one size: where they begin, what has been seen there, and their size."""
+    """Updates of one size: their first step, the samples and tokens seen there, and their size."""
 
     step: int
     samples: int
@@ -53,7 +52,7 @@ def _sizes(default: Any = dataclasses.MISSING) -> Any:
 
 @struct
 class Units(Record):
-    """The sizes of a run, from which lengths in steps follow, and what has been seen at a step.
+    """The sizes of a run: from them follow lengths in steps, and the samples seen at a step.
 
     Args:
         batch: samples in one micro-batch, over all devices, at least 1. While it grows: a list of
@@ -83,10 +82,10 @@ class Units(Record):
     samples: int | None = count(default=None, at_least=1, optional=True)
     tokens_per_sample: Any = _sizes(None)
     steps: int | None = count(default=None, at_least=1, optional=True)
-    # The sizes of a run are tables of whole numbers (`_ramps`), cut into spans in which an update
-    # has one size (`_spans`): a count of samples is looked up in them one way, a step the other.
-    # Integers and fractions of Python throughout: a float64 has no odd numbers beyond 9 * 10^15,
-    # and an epoch of 100 micro-batches, three to an update, is a third more than 33 updates.
+    # The sizes of a run are tables of whole numbers (`_ramps`), cut into spans with one size of
+    # update (`_spans`): both a count of samples and a step can be looked up in the spans. Python
+    # integers and fractions throughout: a float64 has no odd numbers beyond 9 * 10^15, and an epoch
+    # of 100 micro-batches, three to an update, is a third more than 33 updates.
     drop_last: bool = static(default=True)
 
     def __check_init__(self) -> None:
@@ -102,18 +101,18 @@ class Units(Record):
     def epochs(self, count: float) -> int:
         """Steps in ``count`` passes over the training set.
 
-        An epoch has floor(samples / batch) micro-batches (ceil without ``drop_last``); those that
-        do not fill an update are carried into the next epoch. (``Supervised`` shuffles for whole
-        updates: its epochs are those of ``Units(batch=batch * accumulation)``.) Where the batch
-        or the accumulation changes, an epoch is ``samples`` samples of a stream: none is dropped.
+        An epoch has floor(samples / batch) micro-batches (ceil without ``drop_last``). If some
+        do not fill an update, they are carried into the next epoch. (``Supervised`` shuffles for
+        whole updates: for its epochs use ``Units(batch=batch * accumulation)``.) If the batch or
+        the accumulation changes, an epoch is ``samples`` samples of a stream: none is dropped.
         """
         exact = _exact("epochs(count=...)", count)
         samples = self._need("samples", "epochs")
         if self._grows:
             return self._steps(exact * samples, "samples")
         steps = exact * self._per_epoch(samples)
-        # Of an epoch of 390.5 updates the 391st has not run, so whole epochs are rounded down.
-        # Half an epoch is a length that somebody wants about so long: to the nearest.
+        # Whole epochs are rounded down: after an epoch of 390.5 updates the 391st has not run. Half
+        # an epoch is an approximate length: it is rounded to the nearest.
         if exact.denominator == 1:
             return max(math.floor(steps), int(exact > 0))
         return _whole(steps)
@@ -133,15 +132,15 @@ class Units(Record):
         exact = _exact("fraction(share=...)", share, at_most=1)
         return _whole(exact * self._need("steps", "fraction"))
 
-    # ---------------------------------------------------------------------------- what was seen
+    # ---------------------------------------------------------------------------- seen at a step
 
     def samples_at(self, step: Step) -> Leaf:
-        """Samples seen before the update number ``step``, which is after ``step`` updates.
+        """Samples seen before the update number ``step``, after ``step`` updates.
 
         All batches count as full ones. For logs: the same step as the optimizer's count.
 
         Args:
-            step: whole numbers of at least 0, one or an array, for which an int64 holds the count.
+            step: whole numbers of at least 0, one or an array; the count must fit into an int64.
 
         Returns:
             An ``int`` for one step, NumPy's int64 for several. In a program (``step`` is traced)
@@ -159,10 +158,10 @@ class Units(Record):
         return PiecewiseConstant(*self._paces("samples"))
 
     def by_samples(self, schedule: AbstractSchedule) -> Paced:
-        """A schedule whose steps are samples, as one of updates.
+        """A schedule in samples, as a schedule in updates.
 
-        While the batch grows that is another curve than the one whose lengths are converted:
-        within the ramp it follows the samples seen. Megatron's rate does so.
+        While the batch grows, the curve follows the samples seen, as Megatron's rate does. A
+        schedule with only its lengths converted to updates has another curve there.
 
         >>> import jaxsched as js
         >>> run = js.Units(batch=[(0, 10), (100, 50)])
@@ -172,17 +171,17 @@ class Units(Record):
         return self._by("samples", schedule)
 
     def by_tokens(self, schedule: AbstractSchedule) -> Paced:
-        """A schedule whose steps are tokens, as one of updates; as ``by_samples``."""
+        """A schedule in tokens, as a schedule in updates; see ``by_samples``."""
         self._need("tokens_per_sample", "by_tokens")
         return self._by("tokens", schedule)
 
     def by_epochs(self, schedule: AbstractSchedule) -> Epochwise | Paced:
-        """A schedule whose steps are epochs, as one of updates that moves once an epoch.
+        """A schedule in epochs, as a schedule in updates that moves once an epoch.
 
-        So do schedulers that are stepped after each epoch. Its epochs begin at
-        ``epochs(1)``, ``epochs(2)``, ... (of several that begin with one update, the last counts).
-        While the batch grows, an epoch begins with the first update before which all samples of the
-        earlier ones were seen, and ``epochs`` is the nearest update.
+        Schedulers with a ``step()`` after each epoch do the same. Epochs begin at ``epochs(1)``,
+        ``epochs(2)``, ... (if several begin with one update, the last counts). While the batch
+        grows, an epoch begins with the first update after all samples of the earlier epochs, and
+        ``epochs`` is the nearest update.
 
         >>> import jaxsched as js
         >>> run = js.Units(batch=32, accumulation=4, samples=50_000)
@@ -221,14 +220,14 @@ class Units(Record):
         return value
 
     def _steps(self, count: Fraction, unit: str) -> int:
-        # The last span that begins with at most so many samples, and the rest of them at its pace.
+        # The last span that begins with at most `count`, and the rest of the count at its pace.
         seen = operator.attrgetter(unit)
         span = self._spans[bisect.bisect_right(self._spans, count, key=seen) - 1]
         steps = span.step + (count - seen(span)) / _pace(span, unit)
         return _whole(steps)
 
     def _seen(self, unit: str, step: Step) -> Leaf:
-        """Samples or tokens before a step: those before its span, and those of its span so far."""
+        """Samples or tokens before a step: before its span, and in its span so far."""
         where = f"Units.{unit}_at(step=...)"
         step = as_array(step)
         if isinstance(step, jax.core.Tracer):
@@ -270,10 +269,10 @@ class Units(Record):
     @functools.cached_property
     def _spans(self) -> list[_Span]:
         """The run in parts of one size, in order; the last one never ends."""
-        # Three staircases, of batch, accumulation and tokens per sample, each by samples or by
-        # steps, are climbed together: `at` is the stair on which each one is. A round adds a span
-        # up to the first update at which any of them has its next stair. Where the sizes' products
-        # do not change (the batch doubles, the accumulation halves), the span goes on.
+        # The loop climbs three staircases together: batch, accumulation and tokens per sample, each
+        # by samples or by steps. `at` has the current stair of each. A round adds a span up to the
+        # first update with a next stair in any of them. If the product of the sizes does not change
+        # (the batch doubles, the accumulation halves), the span goes on.
         ramps = self._ramps
         at, step, samples, tokens = [0, 0, 0], 0, 0, 0
         spans: list[_Span] = []
@@ -282,8 +281,8 @@ class Units(Record):
             per_update = sizes[0] * sizes[1]
             if not spans or spans[-1][3:] != (per_update, per_update * sizes[2]):
                 spans.append(_Span(step, samples, tokens, per_update, per_update * sizes[2]))
-            # The updates at which the next sizes begin. If samples decide, the first update with as
-            # many samples before it, rounded up by two minus signs.
+            # The first updates of the next sizes. If samples decide, the first update with as many
+            # samples before it, rounded up by two minus signs.
             ahead = [
                 step - (samples - stairs[i + 1][0]) // per_update
                 if by_samples
@@ -306,7 +305,7 @@ def _pace(span: _Span, unit: str) -> int:
 
 
 def _exact(where: str, count: Leaf, at_most: float | None = None) -> Fraction:
-    """The number as it is written: 0.7 is seven tenths, so that halves are rounded up."""
+    """The decimal number that a user wrote: 0.7 is seven tenths, so halves are rounded up."""
     count = checked_number(f"Units.{where}", count, at_least=0, at_most=at_most)
     if not is_concrete(count) or np.ndim(count):
         raise TypeError(f"Units.{where} must be one known number, got {describe(count)}.")
@@ -316,7 +315,7 @@ def _exact(where: str, count: Leaf, at_most: float | None = None) -> Fraction:
 
 
 def _whole(steps: Fraction) -> int:
-    """To the nearest whole number, halves up; 1 for all that is positive and less."""
+    """To the nearest whole number, halves up; at least 1 for a positive number."""
     return max(math.floor(steps + Fraction(1, 2)), int(steps > 0))
 
 
@@ -356,8 +355,8 @@ def _checked_sizes(where: str, x: Any, optional: bool) -> Any:
 def _stairs(where: str, size: Any, steps: int | None) -> tuple[bool, list[tuple[int, int]]]:
     """Whether sizes change with the samples seen and not with the step; (from, size).
 
-    A schedule of sizes becomes a table: all of its steps are evaluated once, on the host, and those
-    at which the value changes are kept. Without ``tokens_per_sample`` the size is 0.
+    A schedule of sizes becomes a table: all of its steps are evaluated once, on the host, and the
+    table keeps the steps with a new value. Without ``tokens_per_sample`` the size is 0.
     """
     if not isinstance(size, AbstractSchedule):
         return (True, list(size)) if isinstance(size, tuple) else (False, [(0, size or 0)])
