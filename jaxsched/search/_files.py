@@ -2,9 +2,9 @@
 
 A file is an npz with nothing compressed. Its member ``index`` is a digest and JSON: a value, and
 the name, dtype, shape and digest of each of the other members, which are bytes. Storage flips bits
-silently, and so do Orbax and friends on the way back; here a damaged file is an error
-(``Damaged``), and the caller falls back to an older one. No size that a file tells is believed
-before it is compared with the file's own.
+silently, and so do Orbax and friends on the way back. Here a damaged file is an error
+(``Damaged``), and the caller falls back to an older one. A size in a file is compared with the
+file's own size before it is used.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _DIGEST = 16  # bytes
 
 
 class Damaged(ValueError):
-    """A file that does not hold what was written to it; the message says which, what and where."""
+    """A file with other content than was written; the message names the file, the part and the
+    cause."""
 
 
 class TooLarge(Damaged):
@@ -64,9 +65,9 @@ def write(path: Path, meta: object, arrays: Arrays) -> None:
 
 
 def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
-    """What ``write`` wrote: the JSON value and the arrays, read-only, on the host.
+    """The input of ``write``: the JSON value and the arrays, read-only, on the host.
 
-    Of ``data``, the bytes of the file, if they have been read already.
+    If the file's bytes have been read already, they are ``data``.
 
     Raises:
         Damaged: if anything of it has changed, or it cannot be read.
@@ -79,7 +80,7 @@ def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
 
 
 def read_meta(path: Path) -> Any:
-    """The JSON value alone; errors are those of ``read``, of the arrays excepted."""
+    """The JSON value alone; errors as for ``read``, but of the arrays none."""
     try:
         with opened(path) as raw:
             return _read_index(members(raw, only="index"))[0]
@@ -88,7 +89,7 @@ def read_meta(path: Path) -> Any:
 
 
 def _damage_in(path: Path, error: Exception) -> Damaged:
-    """What is wrong with a file, with its path; too large stays too large."""
+    """The error of a file, with its path; too large stays too large."""
     return (TooLarge if isinstance(error, TooLarge) else Damaged)(f"{path}: {error}")
 
 
@@ -137,7 +138,7 @@ def members(raw: BinaryIO, only: str | None = None) -> dict[str, np.ndarray]:
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, and its kind if it is not ours: a KeyError says only "3"."""
+    """The message of an error, with its kind if it is not ours: a KeyError says only "3"."""
     return f"{error}" if isinstance(error, Damaged) else f"{type(error).__name__}: {error}"
 
 
@@ -276,7 +277,7 @@ def _write_whole(path: Path, stored: dict[str, Any]) -> None:
 
 
 def _array_of_npy(data: bytes) -> np.ndarray:
-    """An array of a npy file. NumPy's own reader makes room for what the header claims."""
+    """An array of a npy file. NumPy's own reader allocates the size that a header claims."""
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):  # which NumPy gives all but odd structures
         raise Damaged("its header is not that of an array of numbers")

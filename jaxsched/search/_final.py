@@ -124,10 +124,10 @@ class FinalScores(ByName[FinalScore]):
     Indexed by the kind's name, or the setting's value; prints as a table.
 
     Args:
-        by: "kind", or the name of a setting, whose values are the kinds.
+        by: "kind", or the name of a setting: its values are the kinds.
         finals: kind -> ``FinalScore``.
         level: of confidence.
-        partial: what its title says of a partial result of the sweep, or an empty text.
+        partial: the title's note on a partial result of the sweep, or an empty text.
     """
 
     by: str
@@ -297,7 +297,7 @@ def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
 def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tuple[PyTree, ...]]:
     """The test metrics, [seeds] each, and the trained states."""
     plan, last = ledger.plan, ledger.plan.stages[-1].index
-    # Of the only trial, whose last stage ends the run; one program, since there is one fold.
+    # The only trial's last stage ends the run; one program, since there is one fold.
     (program,), device = backend.programs, backend.devices[0]
     finals = [ledger.final_states[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds))]
     states = put(tuple(finals), device)
@@ -308,7 +308,7 @@ def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tu
 
 
 def _described(result: SweepResult, pooled: bool, started: float) -> dict[str, Any]:
-    """Of the ``RunInfo`` of these runs what the sweep or the call knows."""
+    """The fields of these runs' ``RunInfo`` that the sweep or the call knows."""
     # With the identity of the sweep, this result may be given to `final_score` again, or to another
     # process; `everything` says there that the validation data were trained on, too.
     info = result.info

@@ -53,8 +53,8 @@ def opened(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
 
 
 def aval_of(atom: Var | Literal) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of what an equation takes or returns."""
-    return cast(jax.ShapeDtypeStruct, atom.aval)  # it has at least what this one has
+    """The shape and dtype of an equation's input or output."""
+    return cast(jax.ShapeDtypeStruct, atom.aval)  # it has at least these attributes
 
 
 def digest(*parts: str | bytes | ArrayLike) -> str:
@@ -87,15 +87,15 @@ def without_key_type(value: Any) -> tuple[Any, str | None]:
 
 
 def with_key_type(numbers: Any, key: str | None) -> Any:
-    """The array of which ``without_key_type`` made these numbers."""
+    """The array that ``without_key_type`` turned into these numbers."""
     return numbers if key is None else jax.random.wrap_key_data(jnp.asarray(numbers), impl=key)
 
 
 def plain(value: object, depth: int = 0) -> str:
     """A text of a value, without addresses: a class or function by its module and name.
 
-    An object whose class has no ``__repr__`` shows its public attributes. Functions that share a
-    name (lambdas, closures) or hold values (``partial``) and arrays have a digest in it.
+    An object without a ``__repr__`` of its class shows its public attributes. Functions that share
+    a name (lambdas, closures) or hold values (``partial``) and arrays have a digest in it.
     """
     if type(value) in _SCALARS:
         return repr(value)
@@ -119,7 +119,7 @@ def plain(value: object, depth: int = 0) -> str:
             keys = [plain(k, depth + 1) for k in value]
             return "{" + ", ".join(f"{k}: {v}" for k, v in zip(keys, deeper, strict=True)) + "}"
     text = _printed(value)
-    # An address shows that the class has no text of its own, or that a part of the value has none.
+    # An address shows that the class, or the class of a part, has no text of its own.
     if not _ADDRESS.search(text):
         shortened = "..." in text  # as NumPy's arrays are
         return f"{text}#{fingerprint_of(value)[:8]}" if shortened else text
@@ -130,7 +130,7 @@ def plain(value: object, depth: int = 0) -> str:
 
 
 def _printed(value: object) -> str:
-    """Its text; of a user's object whose own ``__repr__`` fails, that of one without it."""
+    """Its text; if a user's own ``__repr__`` fails, the text of ``object``."""
     try:
         return repr(value)
     except Exception:
@@ -155,7 +155,7 @@ def labels(values: Iterable[object]) -> dict[str, str]:
 
 
 def public(text: str) -> str:
-    """A text without our private modules, whose names may differ between versions."""
+    """A text without our private modules: their names may differ between versions."""
     return _PRIVATE.sub("jaxsched.", text)
 
 
@@ -173,29 +173,29 @@ def name_of(value: object) -> str:
 
 
 class Walk:
-    """Digests of values. Of a closed jaxpr: all operations, parameters, constants and literals.
+    """Digests of values. For a closed jaxpr: all operations, parameters, constants and literals.
 
-    Two traces of the same computation agree, in whatever process; one bit of the data that a
-    function closes over, however deep, makes another. Names of variables don't matter, nor the
-    size of a mesh, which may change when a sweep goes on. What a callback does on the host is known
-    by its code and what it closes over, not by what else it reads.
+    Two traces of the same computation agree, in any process; one other bit in the data that a
+    function closes over, however deep, makes another digest. Names of variables don't matter, nor
+    does the size of a mesh, which may change when a sweep goes on. A callback on the host is known
+    by its code and its closure, not by other things that it reads.
 
     A repeated value, such as a jaxpr, is not traversed twice. No arrays are kept alive.
     """
 
-    # A digest is one of the type's name and of the parts of a value, of which most are digests
-    # themselves: a tree of hashes, of which a jaxpr that is called twice is one branch. Stores and
-    # results on disk name their runs by it. So whatever changes here for a value that a task may
-    # hold makes all its stored runs unknown, and they are trained again.
+    # A digest covers the type's name and the parts of a value. Most parts are digests
+    # themselves: a tree of hashes, where a jaxpr that is called twice is one branch. Stores and
+    # results on disk name their runs by it. So a change here, for any value that a task may hold,
+    # makes all its stored runs unknown, and they are trained again.
 
     def __init__(self) -> None:
         # By ``id``, which Python gives to another value once the first is gone: so each with a
-        # function that returns the value, or None. Of an array that is a weak reference, since a
-        # walk lives as long as a task that was traced. A jaxpr is small, and held.
+        # function that returns the value, or None. For an array it is a weak reference, since a
+        # walk lives as long as a traced task. A jaxpr is small, and held.
         self._known: dict[int, tuple[Callable[[], object], str]] = {}
         self._open: list[int] = []
         self._deep = 0  # values that are open, since the innermost jaxpr
-        self._lock = threading.RLock()  # what another thread has open is not met again
+        self._lock = threading.RLock()  # another thread's open values are not met again
 
     def of(self, value: object) -> str:
         """The digest of a value; of one that holds itself, its type stands for it within."""
@@ -222,7 +222,7 @@ class Walk:
         return digest
 
     def _parts_of(self, value: object) -> Iterable[str | bytes | memoryview]:
-        """What a value is made of, as texts."""
+        """The parts of a value, as texts."""
         # The order matters: many values answer to several of these questions.
         if isinstance(value, jax.core.Tracer):
             return [_aval_text(value.aval)]
@@ -238,7 +238,7 @@ class Walk:
             return map(str, value.axis_names)
         if isinstance(value, NamedSharding):
             return [str(value.spec), str(value.memory_kind), *map(str, value.mesh.axis_names)]
-        if isinstance(value, (set, frozenset)):  # whose order is that of this process
+        if isinstance(value, (set, frozenset)):  # their order is this process's own
             return sorted(map(self.of, value))
         if isinstance(value, (list, tuple, Mapping)):
             keys = map(self.of, value) if isinstance(value, Mapping) else ()
@@ -247,7 +247,7 @@ class Walk:
         package = type(value).__module__.partition(".")[0]
         if package in ("jax", "jaxlib") and not dataclasses.is_dataclass(value):
             return [text]  # JAX's other attributes belong to this process
-        # What a callback calls may be an object.
+        # A callback may call an object.
         call = getattr(type(value), "__call__", None)  # noqa: B004
         called = [self.of(call)] if isinstance(call, types.FunctionType) else []
         return [text, *called, *self._attribute_parts(value)]
@@ -263,15 +263,15 @@ class Walk:
         if key is not None:
             kind.append(key)
         host = np.asarray(jax.device_get(numbers))
-        if host.dtype.hasobject:  # whose bytes are addresses
+        if host.dtype.hasobject:  # its bytes are addresses
             return [*kind, *map(self.of, host.ravel().tolist())]
         return [*kind, np.ascontiguousarray(host).reshape(-1).view(np.uint8).data]
 
     def _jaxpr_parts(self, closed: Any) -> Iterable[str | bytes | memoryview]:
         """The inputs, the constants, each equation, the outputs.
 
-        A variable has the number in which it is met, whatever its name: both of "a b -> c = add a
-        b" and "x y -> z = add x y" are "0 1 -> 2 = add 0 1".
+        A variable has the number of its first use, not its name: both "a b -> c = add a b" and "x y
+        -> z = add x y" are "0 1 -> 2 = add 0 1".
         """
         jaxpr = opened(closed)
         numbers: dict[Var, int] = {}
@@ -295,13 +295,13 @@ class Walk:
                 if not (ruled and key in _RULES) and key not in _NOTES:
                     yield key
                     yield self.of(param)
-            # What a context manager around an operation has said stands in no parameter.
+            # The settings of a context manager around an operation stand in no parameter.
             for key in ("compute_type", "threefry_partitionable", "xla_metadata"):
                 yield str(getattr(eqn.ctx, key, None))
         yield " ".join(map(token, jaxpr.outvars))
 
     def _code_parts(self, value: object) -> Iterable[str]:
-        """The name; and of a function its code, its defaults and what it closes over."""
+        """The name; and for a function its code, its defaults and its closure."""
         name = name_of(value)
         if isinstance(value, functools.partial):
             return [name, *map(self.of, (value.func, value.args, value.keywords))]
@@ -315,7 +315,7 @@ class Walk:
             return [name, *map(self.of, parts)]
         if isinstance(value, (type, types.ModuleType)):
             return [name]
-        # What jax.jit and its like wrap; and the owner of a built-in method, such as of an array.
+        # The function in jax.jit and its like; and the owner of a built-in method, as of an array.
         inner = (getattr(value, of, None) for of in ("__wrapped__", "__self__"))
         return [name, *map(self.of, inner), *self._attribute_parts(value)]
 
@@ -377,7 +377,7 @@ def _cell_contents(cell: CellType) -> object:
 def _fields_of(
     value: object, private: Callable[[object], bool] = lambda _: False
 ) -> dict[str, object]:
-    """The public attributes of an object, and those private ones whose values are asked for."""
+    """The public attributes of an object, and the private ones with requested values."""
     slots: list[Any] = [kind.__dict__.get("__slots__", ()) for kind in type(value).__mro__]
     names = [n for given in slots for n in ((given,) if isinstance(given, str) else given)]
     # An object may have both; of a named tuple or a dataclass the declared fields are all.

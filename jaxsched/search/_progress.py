@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 0.25  # between updates
 _SHARE = 0.01  # of the time, at most
-_COMPILE = "/jax/core/compile/backend_compile_duration"  # told when it begins, and when it ends
+_COMPILE = "/jax/core/compile/backend_compile_duration"  # reported when it begins, and when it ends
 
 
 class Bar:
@@ -67,7 +67,7 @@ class Bar:
         count = f"{ended}/{len(done)} trials"
         if self._ledger.units:
             count = "{}/{} units, ".format(*self._ledger.units) + count
-        if not self._ledger.plan.validation:  # a range test, whose runs are seeds
+        if not self._ledger.plan.validation:  # a range test: its runs are seeds
             count = f"{self._seen}/{self._runs} seeds"
         self._note = f"{count}, {rate:.0f} steps/s{self._best_so_far()}"
         self._bar.update(self._task, completed=int(done.sum()))
@@ -96,7 +96,7 @@ class Bar:
         self._bar.update(self._task, note=", ".join(parts))
 
     def _read_finished(self) -> None:
-        """What was filed since the last time: all runs would be too many for each line."""
+        """Reads the runs filed since the last time: all runs would be too many for each line."""
         ledger, plan = self._ledger, self._ledger.plan
         if self._read is not ledger.finished:
             self._read, self._seen = ledger.finished, 0

@@ -11,10 +11,10 @@ from typing import Any
 
 
 def of_jobs() -> tuple[int, ...]:
-    """The signals by which a process, if it is a job of submitit, is asked to end before its limit.
+    """The signals that ask a process, if it is a job of submitit, to end before its limit.
 
-    Their handler raises, or has the job run again: what runs must have saved before. Other handlers
-    of these signals, such as one that prints a traceback, end nothing.
+    Their handler raises, or has the job run again: runs must have saved before. Other handlers of
+    these signals, such as one that prints a traceback, end nothing.
     """
     numbers = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
     modules = {n: getattr(signal.getsignal(n), "__module__", None) or "" for n in numbers}
@@ -28,7 +28,7 @@ def graceful(
     """Calls ``stop`` at the first of these signals; a second Ctrl-C has its usual effect.
 
     So has any signal after a Ctrl-C. A second SIGTERM after a first one has none: SLURM sends two
-    within 10 ms as it preempts a job, and would end what saves.
+    within 10 ms as it preempts a job, and the second would end the process while it saves.
 
     Signals that are ignored stay ignored.
 

@@ -73,8 +73,8 @@ def sweep(
     flagged with its step, and does not affect others.
 
     Args:
-        task: what to train; see ``Task`` and ``Supervised``. Or a text "package.module:factory", of
-            a function without arguments that returns the task.
+        task: the task to train; see ``Task`` and ``Supervised``. Or a text
+            "package.module:factory", of a function without arguments that returns the task.
         trials: from ``grid``, ``zipped`` or ``sampled``; or a list of schedules of the learning
             rate, a dict name -> schedule, or one schedule. For several hyperparameters, a list of
             dicts hyperparameter -> schedule. Controllers are allowed: each evaluation is reported
@@ -93,8 +93,8 @@ def sweep(
         limit: a training loss above it counts as diverged.
         width: runs that are vectorized together. ``None``: 1 on a CPU, else "auto": the fastest of
             some widths that fit into memory (measured only if the sweep is long enough to pay for
-            it). If memory runs out all the same, it is halved with a warning. Runs trained after
-            that are found in a checkpoint by the same call only: their bits are of no one width.
+            it). If memory runs out all the same, it is halved with a warning. A checkpoint gives
+            runs trained after that to the same call only: their bits are of no one width.
         share_prefixes: ``False`` trains shared prefixes again for each trial (for measurements).
         devices: each has a thread with its own share of the runs; one that is listed twice has two.
             By default all local accelerators; or the CPU, with a thread for each core that the
@@ -103,9 +103,9 @@ def sweep(
             laid out as ``task.init`` constrains its state; with ``join``, on those of several
             processes, which must all make the same call.
         shard: ``(i, n)``: trains only the trials of process ``i`` of ``n``. The processes do not
-            communicate: they share a checkpoint, from which the same call without ``shard`` then
-            takes everything, or ``merge`` joins what each returns. "auto":
-            as the SLURM array or the Kubernetes indexed job says that the process belongs to.
+            communicate. They share a checkpoint, and the same call without ``shard`` then takes
+            everything from it; or ``merge`` joins their results. "auto": the pair of this process
+            in its SLURM array or Kubernetes indexed job.
         executor: trains in the workers of an executor (docs/clusters.md): a process pool that
             spawns, Dask's ``client.get_executor(pure=False)``, one of submitit, or anything else
             with ``submit(fn, *args)``, whose answers have ``done()``, ``exception()`` and
@@ -114,10 +114,10 @@ def sweep(
         units: into how many parts their work is cut; by default about four for each worker, of at
             most 30 s. There are more if there are more folds and seeds.
         checkpoint: a directory, created if missing, for any number of sweeps, one after another or
-            at once. What one of them has trained no other trains again: after a kill the same call
-            goes on, and a sweep of more trials, seeds, folds or steps trains what is missing, on
-            any number of devices, with the same results, bit for bit. Ctrl-C (or SIGTERM) then
-            finishes the segments under way and saves before it exits.
+            at once. No sweep trains again the runs of another: after a kill the same call goes on,
+            and a sweep of more trials, seeds, folds or steps trains the missing part, on any number
+            of devices, with the same results, bit for bit. Ctrl-C (or SIGTERM) then finishes the
+            segments under way and saves before it exits.
         checkpoint_every: least seconds between saves; 0 saves after every segment.
         progress: a line on standard error (needs rich); by default only on a terminal or in a
             notebook.
@@ -139,12 +139,12 @@ def sweep(
             a rate has ended at zero), if one has a curve of less than an update, if ``stopping`` or
             ``evaluate_every`` begins only after the longest run, if a controller minimizes a metric
             that may be one to maximize, and if trials with different values have the same curves.
-            If a checkpoint's runs are of another task (naming what differs), and if Ctrl-C without
-            a checkpoint makes the result partial: it has the runs that had ended. What only
-            training shows is shown where warnings are errors, too, and not raised.
-        RuntimeWarning: if a file of the checkpoint is damaged, or larger than the memory: what it
-            held is trained again. If another kind of machine has trained some of it, where sums may
-            be rounded otherwise.
+            If a checkpoint's runs are of another task (naming the difference), and if Ctrl-C
+            without a checkpoint makes the result partial: it has the runs that had ended. Warnings
+            that come after training are shown, never raised, even where warnings are errors.
+        RuntimeWarning: if a file of the checkpoint is damaged, or larger than the memory: its runs
+            are trained again. If another kind of machine has trained some of it: sums may be
+            rounded otherwise there.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
     >>> from jaxsched.search import Supervised, grid, sweep
@@ -184,7 +184,7 @@ def sweep(
 
 
 def _swept(task: Task | str, trials: Any, request: Request, started: float) -> SweepResult:
-    """The result of a sweep whose other arguments were checked.
+    """The result of a sweep; its other arguments were checked.
 
     A signal that comes while it trains is obeyed after all is saved.
     """
@@ -194,7 +194,7 @@ def _swept(task: Task | str, trials: Any, request: Request, started: float) -> S
     # Unwound from the last to the first: the line ends, signals have their usual handlers again,
     # another process may have the lock, and workers lose their units.
     with contextlib.ExitStack() as stack:
-        # With an executor a worker is asked for its devices: those of its driver may be others.
+        # An executor's worker is asked for its devices: the driver's may be others.
         backend = stack.enter_context(sweep_backend(plan, task, request, identity))
         warn_before(plan.whole, request, backend.platform)
         # Processes that do different things would wait for each other for ever.
@@ -214,8 +214,8 @@ def _swept(task: Task | str, trials: Any, request: Request, started: float) -> S
         store.save(ledger)
         if resumable and (received := backend.any_signal(received)):
             leave(received[0], f"saved in {request.checkpoint}; the same call goes on from there")
-    # What a shard was a part of goes with its result, so that `merge` can tell whether others are
-    # of the same sweep without the task.
+    # A shard's result names its whole sweep, so that `merge` can check, without the task, whether
+    # other shards are of the same sweep.
     which: tuple[int, int] | None = request.shard
     part = which and Shard(*which, plan.whole.in_shard(*which), compared)
     what = {"identity": identity.task, "shard": part}

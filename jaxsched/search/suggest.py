@@ -84,10 +84,10 @@ def valley(lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None) -> 
     """About half way down the longest valley (fastai's ``valley``, its default).
 
     The longest strictly decreasing *subsequence* of the losses, of length L and ending at index e
-    (the first such e), is taken for the window (e - L, e]; the answer stands about half of it from
+    (the first such e), is taken for the window (e - L, e]. The answer stands about half of it from
     its left end: index ``e - L + int(L/3) + int(L/6)``. Two quirks of the original are kept: a
-    curve that never falls gives the first rate, and one whose only fall is from the first point to
-    the second gives Python's index -1, the last rate. O(n^2) comparisons.
+    curve that never falls gives the first rate. A curve that falls only from the first point to the
+    second gives Python's index -1, the last rate. O(n^2) comparisons.
 
     Args and errors: see ``minimum``; 0.0 if no point is left.
 
@@ -100,7 +100,7 @@ def valley(lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None) -> 
     curve = _checked_curve("valley", lrs, losses, mask)
     size, place = curve.lrs.size, jnp.arange(curve.lrs.size)
 
-    # A subsequence that ends at i is one that ends at an earlier, higher point, and i.
+    # A subsequence that ends at i is a subsequence that ends at an earlier, higher point, and i.
     def longest_to(i: jax.Array, lengths: jax.Array) -> jax.Array:
         before = (place < i) & (curve.losses[i] < curve.losses)
         return lengths.at[i].set(1 + jnp.max(jnp.where(before, lengths, 0)))
@@ -237,11 +237,11 @@ def window(losses: ArrayLike, first: int = 0, last: int = 0) -> jax.Array:
 
 
 class _Curve(NamedTuple):
-    """The kept points moved to the front; what stands behind them is 1.0 and 0.0."""
+    """The kept points moved to the front; behind them the rates are 1.0 and the losses 0.0."""
 
     # Under `jit` and `vmap` an array has one length, whatever the mask says. So points are not
-    # removed but moved, in their order, and a rule asks `size` or `valid` where it would ask for a
-    # length. A rate of 1 and a loss of 0 behind them have finite logarithms and differences: what a
+    # removed but moved, in their order, and a rule asks `size` or `valid` in place of a length. A
+    # rate of 1 and a loss of 0 behind them have finite logarithms and differences: values that a
     # `where` drops must not be a NaN either, which `jax_debug_nans` would report.
     lrs: jax.Array
     losses: jax.Array
