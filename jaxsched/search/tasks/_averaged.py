@@ -1,4 +1,4 @@
-"""``Averaged``: a task that shows what the mean of the weights would score, beside the weights."""
+"""``Averaged``: a task that also shows the metrics of the averaged weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _How: TypeAlias = tuple[int | None, float | None]  # window, decay
 
 
 class AveragedState(NamedTuple):
-    """What an ``Averaged`` task trains."""
+    """The state of an ``Averaged`` task."""
 
     state: State  # of the inner task
     average: Average  # of its weights
@@ -30,7 +30,7 @@ class AveragedState(NamedTuple):
 
 @known_arguments
 class Averaged:
-    """Any task, whose weights are averaged as it trains; every metric is shown of both.
+    """Any task, with a running average of its weights; every metric is shown for both.
 
     ``evaluate`` and ``test`` return the metrics of the inner task, and each of them again as
     ``"averaged <name>"``, measured with the averaged weights: ``sweep(Averaged(task, window=100),
@@ -104,7 +104,7 @@ class Averaged:
     def step(
         self, state: AveragedState, hyperparams: dict[str, jax.Array], batch: PyTree
     ) -> tuple[AveragedState, Metrics]:
-        """One update of the inner task, whose result is added to the average."""
+        """One update of the inner task; the new weights are added to the average."""
         after, metrics = self.task.step(state.state, hyperparams, batch)
         average = state.average
         # A full window is emptied before the next update is added, not after the last one: with a
@@ -162,7 +162,7 @@ class Averaged:
     def _of_both_weights(
         self, method: str, measure: Callable[[State], Metrics], state: AveragedState
     ) -> Metrics:
-        """The metrics of the weights, and under other names those of their average."""
+        """The metrics of the weights, and under other names the metrics of their average."""
         metrics = measure(state.state)
         check_metrics(metrics, "Averaged", method)
         averaged = {f"{AVERAGED}{k}": v for k, v in measure(self.averaged(state)).items()}
@@ -175,7 +175,7 @@ class Averaged:
 
 
 def _weight_methods(task: Task) -> list[str]:
-    """The methods with which a task says what its weights are: two or none."""
+    """The methods with which a task names its weights: two or none."""
     return [m for m in ("weights", "with_weights") if callable(getattr(task, m, None))]
 
 

@@ -23,8 +23,8 @@ _BYTES = 64 << 20  # of orders that are kept, with a kilobyte for each
 def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np.ndarray:
     """The rows that the updates from ``start`` read, if every epoch shuffles the data anew.
 
-    An epoch has ``samples // batch`` updates; what is left over in one is for another to read. Row
-    ``t`` depends on ``samples``, ``batch``, ``seed`` and ``t`` only, on every machine.
+    An epoch has ``samples // batch`` updates; samples left over in one epoch may come in another.
+    Row ``t`` depends on ``samples``, ``batch``, ``seed`` and ``t`` only, on every machine.
 
     Args:
         samples: size of the training set, from ``batch`` to 2**31 - 1.
@@ -67,14 +67,14 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
 def mean_of(
     f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], rest: PyTree, micro: PyTree, count: int
 ) -> tuple[PyTree, PyTree]:
-    """``rest`` after ``count`` micro-batches, and the mean of what ``f`` returns with it.
+    """``rest`` after ``count`` micro-batches, and the mean of the other results of ``f``.
 
     One after another, in the memory of one; the sum is float32 at least.
     """
     if count == 1:
         return f(rest, micro)
-    # A scan, whose carry is the sum: `vmap` would need the memory of all micro-batches at once. In
-    # bfloat16 a sum of hundreds of gradients would lose the small ones.
+    # A scan with the sum as its carry: `vmap` would need the memory of all micro-batches at once.
+    # In bfloat16 a sum of hundreds of gradients would lose the small ones.
     shapes = jax.eval_shape(f, rest, jax.tree.map(lambda x: x[0], micro))[1]
 
     def add(carry: tuple[PyTree, PyTree], micro: PyTree) -> tuple[tuple[PyTree, PyTree], None]:

@@ -5,9 +5,9 @@ XLA's own is 10 to 30 times slower there than outside of a loop (its gradients a
 padded input, one for each offset of the kernel, concatenates them along the channels, and
 does one matrix product. It costs a copy of the input for each offset of the kernel.
 
-Of images [n, 8, 8, 3] and a 3 x 3 kernel with 16 outputs, padded to 10 x 10, nine slices of
-[n, 8, 8, 3] become [n, 8, 8, 27] and, with the kernel as [27, 16], images [n, 8, 8, 16]. How the
-slices are taken and joined decides what XLA makes of them; the choices below were measured, with
+Example: images [n, 8, 8, 3] are padded to 10 x 10 for a 3 x 3 kernel with 16 outputs. Nine slices
+of [n, 8, 8, 3] become [n, 8, 8, 27] and, with the kernel as [27, 16], images [n, 8, 8, 16]. The
+speed in XLA depends on how the slices are taken and joined; the choices below were measured, with
 their gradients.
 """
 
@@ -46,16 +46,16 @@ def cpu_conv(
     """``jax.lax.conv_general_dilated``, made of slices and one matrix product.
 
     Flax takes it as it is: ``nnx.Conv(..., conv_general_dilated=js.search.cpu_conv)``, and
-    ``linen.Conv`` alike. All arguments mean what they mean in ``jax.lax``; values agree with it to
-    rounding.
+    ``linen.Conv`` alike. All arguments have the same meaning as in ``jax.lax``; values agree with
+    it to rounding.
 
     Returns:
         An array of the shape and dtype that ``jax.lax.conv_general_dilated`` returns.
 
     Raises:
         NotImplementedError: for ``batch_group_count`` other than 1, or an ``out_sharding``.
-        ValueError: for images without channels, or a kernel larger than the padded image. What
-            ``jax.lax.conv_general_dilated`` refuses is refused in its words.
+        ValueError: for images without channels, or a kernel larger than the padded image. Other
+            invalid arguments raise the errors of ``jax.lax.conv_general_dilated``.
 
     >>> import jax.numpy as jnp
     >>> from jaxsched.search import cpu_conv
@@ -118,11 +118,11 @@ def _patches(
     strides: Sequence[int],
     lack: int,
 ) -> jax.Array:
-    """What each place of the kernel meets in padded images, and ``lack`` zeros, as channels."""
+    """The pixels of padded images at each kernel position, and ``lack`` zeros, as channels."""
     sizes = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], reach, strides, strict=True)]
 
     def seen_at(x: jax.Array, places: dict[int, int]) -> jax.Array:
-        """What one place of the kernel meets along some axes of the image."""
+        """The pixels at one kernel position along some axes of the image."""
         # Plain slices of blocks of a stride: a fifth quicker for 3, but as much slower for 2.
         begin, end, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
         for i, place in places.items():
@@ -130,9 +130,9 @@ def _patches(
             end[i + 1] = begin[i + 1] + (sizes[i] - 1) * step[i + 1] + 1
         return lax.slice(x, begin, end, step)
 
-    # Few channels axis by axis: 6 slices for 9, and longer rows to copy. The slices along the last
-    # axis are joined first, those of the first axis last, so that the channels come out in the
-    # order of the flattened kernel in both ways.
+    # With few channels, axis by axis: 6 slices instead of 9, and longer rows to copy. The slices
+    # along the last axis are joined first, the slices along the first axis last, so the channels
+    # have the order of the flattened kernel in both cases.
     every = range(len(kernel))
     stages = [[i] for i in reversed(every)] if x.shape[-1] < _MANY else [[*every]]
     for axes in stages:
@@ -171,7 +171,7 @@ def _check_shapes(
 def _kernel_product(
     met: jax.Array, w: jax.Array, offsets: int, groups: int, lack: int, options: dict[str, Any]
 ) -> jax.Array:
-    """What the kernel's offsets meet times the kernel; ``lack``: columns of zeros in ``met``."""
+    """The patches ``met`` times the kernel; ``lack``: columns of zeros in ``met``."""
     depth, outputs = w.shape[-2:]
     if groups == 1:
         # Two flat matrices: with the axes of the image left in, XLA is a fifth slower.

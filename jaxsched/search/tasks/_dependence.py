@@ -1,10 +1,10 @@
-"""What the outputs of a traced function depend on: read off its jaxpr, the inner ones included.
+"""The dependence of a traced function's outputs on its inputs, read off its jaxprs, inner ones too.
 
-A jaxpr is evaluated on ``Value``s in place of arrays, equation by equation. Of ``f(w, g, lr) =
+A jaxpr is evaluated on ``Value``s in place of arrays, equation by equation. For ``f(w, g, lr) =
 (w - lr * g, lr)`` the first output reads all three inputs, the second reads ``lr`` and *is* ``lr``.
-What an output reads may be too much (an unknown primitive reads all of its inputs), never too
-little; that it is an input, or a constant, is only said where no value of the inputs could make it
-another. So a rate without effect is found and none with an effect is refused.
+The inputs found for an output may be too many (an unknown primitive reads all of its inputs), never
+too few. An output is called an input, or a constant, only if this holds for all values of the
+inputs. So a rate without effect is found and none with an effect is refused.
 
 Sets of inputs are whole numbers, bit ``i`` for input ``i``: at every equation there are unions of
 sets with as many members as a state has leaves.
@@ -26,16 +26,16 @@ from jaxsched.search._fingerprint import aval_of, opened
 
 
 class Value(NamedTuple):
-    """What is known of a value inside a function."""
+    """The known facts about a value inside a function."""
 
     reads: int = 0  # the inputs that it may depend on: bit ``i`` stands for input ``i``
-    input: int | None = None  # the number of the one that it is, unchanged
-    narrow: np.dtype | None = None  # the dtype that this one had, if it is in a wider one here
-    constant: np.ndarray | None = None  # what fills it, an array of no axes
+    input: int | None = None  # the number of the input that it equals, unchanged
+    narrow: np.dtype | None = None  # the dtype of this input, if the value has a wider one
+    constant: np.ndarray | None = None  # the number in all of its elements, an array of no axes
 
     @property
     def same(self) -> int | None:
-        """The input that it is, in its own dtype."""
+        """The number of the input that it equals, in the input's own dtype."""
         return self.input if self.narrow is None else None
 
 
@@ -60,15 +60,15 @@ def flow(jaxpr: Jaxpr | ClosedJaxpr) -> Flow:
 
 
 def follow(jaxpr: Jaxpr | ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
-    """The outputs of a jaxpr for inputs of which something is known, with constants computed."""
+    """The outputs of a jaxpr for inputs that are partly known, with constants computed."""
     return _Walk(constants=True).outputs(jaxpr, inputs)
 
 
 def sources(start: int, reads: Sequence[int], cut: Iterable[int] = ()) -> int:
-    """The parts of a state on which those of ``start`` depend, now or after any number of updates.
+    """The parts of a state on which the parts ``start`` depend, after any number of updates.
 
-    ``reads`` are, for each part, those that an update makes it of. Through the parts ``cut``
-    nothing passes. Bits of ``start`` beyond the state mean nothing.
+    ``reads`` has, for each part, the parts that its update reads. Nothing passes through the parts
+    ``cut``. Bits of ``start`` beyond the state mean nothing.
     """
     open_ = [i for i in range(len(reads)) if i not in set(cut)]
     reached, before = start, -1
@@ -81,7 +81,7 @@ def sources(start: int, reads: Sequence[int], cut: Iterable[int] = ()) -> int:
 
 
 def union(masks: Sequence[int], which: int = -1) -> int:
-    """All bits of those masks whose numbers are bits of ``which``."""
+    """The union of the masks with numbers in ``which``."""
     bits = 0
     for i, mask in enumerate(masks):
         if which >> i & 1:
@@ -89,10 +89,10 @@ def union(masks: Sequence[int], which: int = -1) -> int:
     return bits
 
 
-# As many outputs as inputs, each of which is that input, bit for bit.
+# These have as many outputs as inputs; each output is its input, bit for bit.
 _IDENTITIES = {"copy", "copy_p", "sharding_constraint", "name", "pvary", "pbroadcast"}
 _IDENTITIES |= {"optimization_barrier", "device_put"}
-# Where neither shape nor dtype changes, nothing does; and what is constant stays so.
+# If neither shape nor dtype changes, these change nothing; and a constant stays constant.
 _RESHAPE = {"convert_element_type", "reshape", "broadcast_in_dim", "squeeze", "expand_dims"}
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 _OPERATORS = ("add", "sub", "mul", "neg", "eq", "ne", "lt", "le", "gt", "ge", "xor")
@@ -119,17 +119,17 @@ class _Walk:
     With ``constants`` they are computed. That assumes finite numbers: zero times anything is zero.
     """
 
-    # One walk answers what an update hands on, which inputs a value depends on, and what a counter
-    # is at a step: three walkers would each describe every primitive. With constants it sees into
-    # `optax.MultiSteps`: its `mini_step` begins with 0, so `emit` is known to be false, the updates
-    # `emit * update` are zeros, and the parameters plus zeros come out as they went in.
+    # One walk finds the inputs that an update hands on, the inputs that a value depends on, and the
+    # value of a counter at a step: three walkers would each describe every primitive. With
+    # constants it sees into `optax.MultiSteps`: its `mini_step` begins with 0, so `emit` is known
+    # to be false, the updates `emit * update` are zeros, and the parameters do not change.
 
     def __init__(self, constants: bool):
         self._constants = constants
         self.escapes = 0
 
     def outputs(self, closed: Jaxpr | ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
-        """What is known of each output, for what is known of each input."""
+        """The value of each output, for the values of the inputs."""
         jaxpr = opened(closed)
         values: dict[Var, Value] = {
             var: self._constant_value(const)
@@ -194,17 +194,17 @@ class _Walk:
 
 
 def _of_either_case(cases: Sequence[Value], chooser: Value) -> Value:
-    """What is known whichever of them it is."""
+    """The facts that hold in all cases."""
     first, reads = cases[0], union([x.reads for x in cases])
     known = first.input is not None or first.constant is not None
-    # `x[1:]` is all that is known of a value but for what it reads.
+    # `x[1:]` is everything known of a value except the inputs that it reads.
     if len(cases) == 1 or (known and all(x[1:] == first[1:] for x in cases)):
         return first._replace(reads=reads)  # it does not matter which of them is taken
     return Value(reads | chooser.reads)
 
 
 def _operation_value(eqn: JaxprEqn, inputs: list[Value]) -> Value | None:
-    """What is known of the one output of other operations, if anything is."""
+    """The value of the one output of other operations, or ``None`` if nothing is known."""
     name, out = eqn.primitive.name, aval_of(eqn.outvars[0])
     numbers = [x.constant for x in inputs]
     if name in _RESHAPE:
@@ -253,9 +253,9 @@ def _arithmetic_value(name: str, inputs: list[Value], dtype: np.dtype) -> Value 
 
 def _scan_flow(params: Mapping[str, Any]) -> Flow:
     """Inputs: constants, carry, rows; outputs: carry, rows."""
-    # The body has the same inputs in the same order, with one row each. So its masks are those of
-    # the whole loop, but for what comes around: a carried value that the body makes of another one
-    # depends on all that the other depends on, of some round before.
+    # The body has the same inputs in the same order, with one row each. So its masks are the masks
+    # of the whole loop, except for the carry: a carried value that the body computes from another
+    # one depends on everything that the other one depended on in some earlier round.
     inner = flow(params["jaxpr"])
     if "ft_in" in params:  # since JAX 0.12
         first, carried = map(len, params["ft_in"].unpack()[:2])
@@ -288,8 +288,8 @@ def _while_flow(params: Mapping[str, Any]) -> Flow:
 
 
 def _after_any_rounds(masks: Sequence[int], first: int) -> list[int]:
-    """What each part of a carry, the inputs from ``first`` on, depends on after any number."""
-    # Of three parts with a = b, b = c, c = c the first depends on b after a round and on c after
+    """The dependences of each part of a carry (inputs from ``first`` on) after any rounds."""
+    # For three parts with a = b, b = c, c = c the first depends on b after a round and on c after
     # two. Sets only grow, and each round but the last adds a bit, so this ends.
     reads: list[int] = []
     after = [1 << (first + k) for k in range(len(masks))]

@@ -29,7 +29,7 @@ def accuracy(outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
     """1 where the largest of ``outputs`` [..., classes] is at the label ``targets`` [...], else 0.
 
     Raises:
-        ValueError: for shapes that do not fit, among them those of one-hot targets.
+        ValueError: for shapes that do not fit, such as one-hot targets.
 
     >>> import jax.numpy as jnp
     >>> from jaxsched.search import accuracy
@@ -136,7 +136,7 @@ def metrics_of(given: object) -> dict[str, PerSample]:
 
 
 def augment_of(augment: Any) -> Augment:
-    """``augment`` as ``key, inputs, targets -> (inputs, targets)``, whose result is checked."""
+    """``augment`` as ``key, inputs, targets -> (inputs, targets)``, with a check of its result."""
     argument = "Supervised(augment=...)"
     empty = inspect.Parameter.empty
     try:

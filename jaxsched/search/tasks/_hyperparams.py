@@ -1,9 +1,10 @@
-"""An optimizer that is built anew in every update, and whose state follows its hyperparameters.
+"""An optimizer that is built anew in every update; its state follows its hyperparameters.
 
-What a factory puts into the optimizer's *state* (``optax.inject_hyperparams``, ``js.inject``, rates
-of groups) is made once, before any hyperparameter has a value, and would stay as it was made. So
-a leaf that is made of hyperparameters and that an update only hands on is made again before every
-update. One that updates change has no such value, and is refused by its path.
+A factory may put values into the optimizer's *state* (``optax.inject_hyperparams``, ``js.inject``,
+rates of groups). They are computed once, before any hyperparameter has a value, and would not
+change later. So a leaf is computed again before every update if it depends on hyperparameters and
+updates only hand it on. A leaf that updates change cannot be computed so: it is refused by its
+path.
 """
 
 from __future__ import annotations
@@ -71,18 +72,19 @@ def updated(
     params: PyTree,
     update: Callable[[Transformation, OptState], tuple[PyTree, OptState]],
 ) -> tuple[PyTree, OptState]:
-    """Updates and the new state of ``factory(**hyperparams)``, whose state follows them.
+    """Updates and the new state of ``factory(**hyperparams)``; the state follows them.
 
     ``update`` is the update itself, ``optimizer, opt_state -> (updates, opt_state)``. Where a state
     has to follow it is traced twice; a state that can't follow is refused.
     """
     tx = built(factory, hyperparams)
 
-    # Two jaxprs tell what to do with each leaf of the state. That of `init`: which hyperparameters
-    # the leaf is made of. That of the update: whether it hands the leaf on, and whether the updates
-    # ever depend on it. `inject_hyperparams(sgd)` keeps the rate, which updates hand on: it is made
-    # anew. Prodigy's first estimate is a hyperparameter that updates change: a later value of it
-    # could not act, so it is refused. A list of the names of such wrappers would never be whole.
+    # Two jaxprs decide about each leaf of the state. The jaxpr of `init` shows the hyperparameters
+    # in the leaf. The jaxpr of the update shows whether it hands the leaf on, and whether the
+    # updates ever depend on it. `inject_hyperparams(sgd)` keeps the rate, and updates hand it on:
+    # it is computed anew. Prodigy's first estimate is a hyperparameter that updates change: a later
+    # value could not act, so it is refused. A list of the names of such wrappers would never be
+    # complete.
     def init(hyperparams: Mapping[str, jax.Array], params: PyTree) -> OptState:
         return jax.tree.map(jnp.asarray, built(factory, hyperparams).init(params))
 
@@ -99,7 +101,7 @@ def updated(
         return update(tx, opt_state)
     traced, (updates, _) = jax.make_jaxpr(lambda s: update(tx, s), return_shape=True)(opt_state)
     after, outputs = flow(traced), len(jax.tree.leaves(updates))
-    # What an update hands on and no parameter is in, is the same whenever it is made.
+    # A leaf that updates hand on, without a parameter in it, is the same whenever it is computed.
     handed_on = [i for i in own if after.same[outputs + i] == i and not made_of[i] >> count]
     structure: PyTreeDef
     paths, structure = jax.tree_util.tree_flatten_with_path(opt_state)

@@ -1,4 +1,4 @@
-"""What ``Supervised`` takes for a model: Flax NNX, Flax Linen, or a pair of functions."""
+"""The models that ``Supervised`` takes: Flax NNX, Flax Linen, or a pair of functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxsched._text import shorten
 from jaxsched._types import PyTree
 
 _Two: TypeAlias = tuple[PyTree, PyTree]
-_Made: TypeAlias = "tuple[Callable[..., Model], tuple[object, ...]]"  # by which function, of what
+_Made: TypeAlias = "tuple[Callable[..., Model], tuple[object, ...]]"  # function, arguments
 
 
 class Model(NamedTuple):
@@ -32,7 +32,7 @@ class Model(NamedTuple):
 
 
 def model_of(model: Any, inputs: Callable[[], PyTree]) -> Model:
-    """The functions of what a user gave as model; ``inputs`` returns a batch of one."""
+    """The functions of the model that a user gave; ``inputs`` returns a batch of one."""
     linen = sys.modules.get("flax.linen")  # a Linen module: it was imported
     if linen is not None and isinstance(model, linen.Module):
         return _linen_model(model, inputs())
@@ -55,7 +55,7 @@ def model_of(model: Any, inputs: Callable[[], PyTree]) -> Model:
 
 
 _PAIR = "functions of parameters go in as a pair, model=(init, apply)."
-# What a Linen module calls its modes: the argument of a call, and its value in training.
+# The names of a Linen module's modes: the argument of a call, and its value in training.
 _MODES = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
 
 
@@ -78,7 +78,7 @@ def _linen_model(module: Any, sample: PyTree) -> Model:
     model = _Linen(module, sample, modes, random=False)
     # No attribute of a module says whether it draws in training, since a Dropout may be anywhere
     # inside: so it is first called without keys. Evaluation has none, and changes no variables; a
-    # module whose call has no mode would drop units in evaluation, too.
+    # module without a mode in its call would drop units in evaluation, too.
     try:
         model.trace(train=True)
     except errors.InvalidRngError:
@@ -129,7 +129,7 @@ class _Linen:
         return self.module.bind({"params": params, **rest[0]})
 
     def trace(self, train: bool) -> None:
-        """Raises what Flax does if it can't be called so."""
+        """Raises Flax's own error if it can't be called so."""
 
         def run(key: jax.Array, inputs: PyTree) -> _Two:
             return self.apply(*self.init(key), inputs, train)
@@ -138,7 +138,7 @@ class _Linen:
 
 
 def _nnx_model(make: Callable[..., Any]) -> Model:
-    """A function ``rngs -> nnx.Module``, whose graph is fixed here: only its arrays change."""
+    """A function ``rngs -> nnx.Module``; its graph is fixed here: only its arrays change."""
     from flax import nnx
 
     try:

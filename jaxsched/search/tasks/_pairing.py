@@ -1,8 +1,8 @@
-"""Whether a loss compares each sample with its own target, and not with those of all samples.
+"""Whether a loss compares each sample with its own target, and not with the targets of all samples.
 
-Outputs [n, 1] less targets [n] are [n, n], without an error, and after a mean over the last axis
-without a shape that shows it. What shows it is a trace with more targets than outputs, which a loss
-of sample by sample refuses.
+Outputs [n, 1] minus targets [n] are [n, n], without an error, and a mean over the last axis hides
+the wrong shape. A trace with more targets than outputs shows the mistake: a loss that works sample
+by sample refuses it.
 
 With a batch of 32, ``(outputs - targets) ** 2`` of outputs [32, 1] and targets [32] is [32, 32];
 the mean over its last axis is [32], one value per sample, each of all targets. Traced with outputs

@@ -1,7 +1,7 @@
 """All samples of a ``Supervised`` task: on the device, or read on the host row by row.
 
-What fits into half of the device's memory rests there, and a batch is row numbers. Anything else
-stays where it is, and a batch is the data themselves, read on the host.
+Samples that fit into half of the device's memory rest there, and a batch is row numbers. All other
+samples stay where they are, and a batch is the data themselves, read on the host.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Pool:
         leaves = zip(*(part.sample.leaves for part in parts), strict=True)
         joint = [s[0]._replace(dtype=np.result_type(*(leaf.dtype for leaf in s))) for s in leaves]
         self.sample = parts[0].sample._replace(leaves=joint)
-        self._held: tuple[np.ndarray | None, PyTree] = (None, None)  # rows, and what was read
+        self._held: tuple[np.ndarray | None, PyTree] = (None, None)  # rows, and their data
 
     @property
     def length(self) -> int:
@@ -76,13 +76,13 @@ class Split(NamedTuple):
 
     @classmethod
     def of(cls, train: int, validation: int) -> Split:
-        """The first rows, and those after them."""
+        """The first ``train`` rows, and the ``validation`` rows after them."""
         rows = np.arange(train + validation, dtype=np.int32)
         return cls(rows[:train], rows[train:], np.ones(validation, np.float32))
 
     @classmethod
     def fold(cls, samples: int, index: int, folds: int) -> Split:
-        """All rows but every ``folds``-th of a fixed shuffle, and those; of equal lengths."""
+        """Trains on all rows but every ``folds``-th of a fixed shuffle; folds have equal sizes."""
         order = shuffled(samples, samples, 0, 0, 1)[0]
         part = order[index::folds]
         # Where folds do not divide the samples, some parts lack a row: a repeated one of weight 0
@@ -103,6 +103,6 @@ class Split(NamedTuple):
 
 
 def device_memory(device: jax.Device, host: Callable[[], float] = memory) -> float:
-    """Bytes of a device; of a CPU those that ``host`` tells of."""
+    """Bytes of a device's memory; for a CPU, ``host()``."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     return float((stats or {}).get("bytes_limit", 0)) or host()

@@ -32,7 +32,7 @@ def check_place(caller: str) -> None:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Without Python's collector, which walks what a trace makes again and again; it all stays."""
+    """Without Python's garbage collector, which would walk a trace's lasting objects repeatedly."""
     was = gc.isenabled()
     try:  # from here on: Ctrl-C may come between any two lines
         gc.disable()

@@ -1,4 +1,4 @@
-"""The protocol of a task: what a sweep trains."""
+"""The protocol of a task, the model and data that a sweep trains."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Task(Protocol):
     they are written with ``jnp``; they serve Flax NNX and Linen, Equinox, or plain pytrees alike,
     as long as the state is a pytree of arrays whose shapes and dtypes a step does not change. (A
     Python number in the initial state takes the dtype that a step gives it, as in
-    ``jax.lax.scan``.) Every scheduled hyperparameter must act on that state: one that is dead in
+    ``jax.lax.scan``.) Every scheduled hyperparameter must act on the state: one without effect in
     ``step`` is refused.
 
     A task may have more:
 
-    - ``batches(seed, start, length)``: what the updates ``start, ..., start + length - 1`` read, as
+    - ``batches(seed, start, length)``: the data of the updates ``start, ..., start + length - 1``,
       a pytree of NumPy arrays with the leading axis ``length``. It is called on the host, must be a
       function of its arguments alone, and row ``t`` must not depend on ``start`` or ``length``:
       then a run reads the same data however it is cut up. Nothing past the longest run is asked
       for. Usually int32 [length, batch] from ``js.search.shuffled``, and the step gathers the rows
       of data that rest on the device.
       Without it a step is given its own number, an int32 scalar.
-    - ``updates_per_step``: how many optimizer updates a step makes, where these are more than one:
-      those of an iteration of PPO, of the critic in a GAN's. Each hyperparameter is then an array
+    - ``updates_per_step``: how many optimizer updates a step makes, if more than one: the updates
+      of an iteration of PPO, or of the critic in a GAN. Each hyperparameter is then an array
       float32 [updates_per_step], one value for each, for ``jax.lax.scan``. Schedules and
       controllers go on counting updates; ``steps``, ``evaluate_every`` and the rows of ``batches``
       count steps.
@@ -45,7 +45,7 @@ class Task(Protocol):
     - ``everything()``: the same task, trained on all but the test data, for the final score.
     - ``test(state)``: metrics on the test data; nothing but the final score calls it.
     - ``weights(state)``, a part of the state as a pytree, and ``with_weights(state, weights)``, the
-      state with another one in its place: what ``Averaged`` averages; without them, all of it.
+      state with another one in its place. ``Averaged`` averages this part; without them, the state.
 
     A task may be a pytree (``jax.tree_util.register_dataclass``): then its arrays are arguments of
     the compiled programs. Otherwise they see what the methods close over.
@@ -80,8 +80,8 @@ class Task(Protocol):
 
         Args:
             state: as from ``init`` or the step before.
-            hyperparams: the scheduled values of this update, name -> float32 scalar (or those of
-                its updates, where ``updates_per_step`` says that they are several).
+            hyperparams: the scheduled values of this update, name -> float32 scalar (or an array
+                with a value for each update, if ``updates_per_step`` is more than one).
             batch: this update's row of ``batches``, or the number of the update (int32, from 0).
 
         Returns:

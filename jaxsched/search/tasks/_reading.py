@@ -15,19 +15,19 @@ from jaxsched._types import PyTree
 from jaxsched.search._fingerprint import digest, fingerprint_of
 from jaxsched.search.tasks._protocol import Task
 
-# Of the whole process: a sweep's threads, its store, and units in threads read the same source, and
-# a file that two threads seek in gives each the other's rows. It is held until nothing more is
-# taken from the rows: a task may fill one buffer with all of its batches.
+# One lock for the process: a sweep's threads, its store, and units in threads read the same source,
+# and two threads that seek in one file get each other's rows. It is held until the rows are no
+# longer needed: a task may fill one buffer with all of its batches.
 READING = threading.RLock()
 _PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and updates of each
 
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """What the updates of a task read."""
+    """The batches that the updates of a task read."""
 
     task: Any  # a `Task`, which may have `batches`
-    row: PyTree = None  # what each is, abstract; unknown until the first is read
+    row: PyTree = None  # one batch, abstract; unknown until the first is read
 
     @property
     def drawn(self) -> bool:
@@ -37,7 +37,7 @@ class Batches:
     def read(
         self, seed: int, start: int, length: int, steps: int | None = None, caller: str = "sweep"
     ) -> PyTree:
-        """Those of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length]."""
+        """Batches of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length]."""
         if not self.drawn:
             return np.arange(start, start + length, dtype=np.int32)
         called = f"{caller}(task=...): batches({seed}, {start}, {length})"
@@ -77,8 +77,8 @@ class Batches:
             )
 
     def digest_of_runs(self, seeds: tuple[int, ...], steps: int, rows: int) -> str:
-        """A digest of what runs read: all of it, or ``rows`` of each run, evenly in some pieces
-        from its first update to its last."""
+        """A digest of the batches of all runs: all of them, or ``rows`` of each run, evenly in some
+        pieces from its first update to its last."""
         if not self.drawn:
             return ""
         if steps <= rows:
@@ -102,7 +102,7 @@ def shown(row: PyTree) -> str:
 
 
 def first_batch(task: Task, caller: str, steps: int) -> PyTree:
-    """What a row of the batches is, abstract; raises if its numbers depend on earlier calls."""
+    """A row of the batches, abstract; raises if its numbers depend on earlier calls."""
     # ``batches`` must be a function of its arguments, or a run that is resumed, moved or cut into
     # other segments reads other data, and nothing would tell. So the last of the first two rows is
     # asked for once more, alone. An iterator has gone on by then and returns a third row; a loader
@@ -112,7 +112,7 @@ def first_batch(task: Task, caller: str, steps: int) -> PyTree:
     with READING:
         drawn = batches.read(0, 0, last + 1, steps, caller)
         row = _row(drawn)
-        # A copy, for the buffer. Of the last row alone, since rows may be large.
+        # A copy, as the buffer may be reused; only of the last row, since rows may be large.
         first = [np.array(np.asarray(x)[last:]) for x in jax.tree.leaves(drawn)]
         again = Batches(task, row).read(0, last, 1, steps, caller)
         differ = any(map(_differ, first, map(np.asarray, jax.tree.leaves(again))))

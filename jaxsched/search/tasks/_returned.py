@@ -1,4 +1,4 @@
-"""What the methods of a task return: states and metrics, with their shapes and dtypes, checked."""
+"""Checks of the results of a task's methods: states and metrics, their shapes and dtypes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def of_weights(metric: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class TaskShape:
-    """What is known of a task that was traced and not run; all trees are abstract."""
+    """The shapes of a task that was traced and not run; all trees are abstract."""
 
     state: State
     metrics: Metrics  # of a step
@@ -82,7 +82,7 @@ def typed(x: ArrayLike, dtype: DTypeLike) -> jax.Array:
 
 def promoted(first: Any, before: Any, after: Any) -> jax.ShapeDtypeStruct:
     """As in ``lax.scan``: a leaf that ``init`` made of a Python number takes the step's dtype."""
-    # `first` is what `init` returned, `before` and `after` what a step takes and returns. A `0` of
+    # `first` is the result of `init`; a step takes `before` and returns `after`. A `0` of
     # `init` is a weak-typed int32; when a step adds a float32 loss to it, the state is a float32
     # from the start. A strong-typed leaf keeps its dtype, and `check_same` refuses the step.
     dtype = before.dtype
@@ -146,7 +146,7 @@ def check_structure(before: PyTree, after: PyTree, caller: str) -> None:
 
 
 def check_same(before: PyTree, after: PyTree, caller: str) -> None:
-    """Raises for a leaf whose shape or dtype a step changes, which no loop can carry."""
+    """Raises for a leaf if a step changes its shape or dtype: no loop can carry it."""
     paths, _ = jax.tree_util.tree_flatten_with_path(before)
     for (path, old), new in zip(paths, jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):

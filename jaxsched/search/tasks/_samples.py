@@ -31,18 +31,18 @@ class Leaf(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What one sample is made of."""
+    """The parts of one sample."""
 
     argument: str  # the argument that it is of
     leaves: list[Leaf]
     treedef: PyTreeDef  # of (inputs, targets)
 
 
-# A source may be terabytes on a disk, so no item is read before it must be: of the training and
-# validation data the first one, for the shapes, with which every later one is compared as it is
-# read; of test data none before the final score. Arrays are looked at without being read.
+# A source may be terabytes on a disk, so no item is read before it is needed. The first item of the
+# training and validation data is read for the shapes, and every later one is compared with it. No
+# test item is read before the final score. Arrays show their shapes without being read.
 class Samples:
-    """What ``Supervised`` was given as one of its data, read when asked for."""
+    """One data argument of ``Supervised``, read when asked for."""
 
     length: int  # number of samples
 
@@ -51,7 +51,7 @@ class Samples:
 
     @cached_property
     def sample(self) -> Sample:
-        """What each of these is made of."""
+        """The parts of each sample."""
         raise NotImplementedError
 
     @property
@@ -118,9 +118,9 @@ class Samples:
 class Columns(Samples):
     """A pair of trees with an axis of samples in every leaf."""
 
-    # A column is an array, whose rows are taken at once, or a sequence of items that are read one
-    # by one, such as images in files. How many bytes the latter has is not known, so `nbytes` is
-    # infinite, and all of the data are read on the host, batch by batch.
+    # A column is an array, with rows that are taken at once, or a sequence of items that are read
+    # one by one, such as images in files. The size of a sequence in bytes is not known, so `nbytes`
+    # is infinite, and all of the data are read on the host, batch by batch.
 
     def __init__(self, argument: str, given: Data):
         super().__init__(argument, given)
@@ -167,7 +167,7 @@ class Columns(Samples):
 
 
 class Source(Samples):
-    """Anything with a length whose items are pairs of trees: a list, Grain's sources."""
+    """Anything with a length and with pairs of trees as items: a list, Grain's sources."""
 
     def __init__(self, argument: str, given: Data):
         super().__init__(argument, given)

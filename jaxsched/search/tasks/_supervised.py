@@ -39,10 +39,10 @@ _AUGMENT = 0x617567  # "aug", in a key
 
 
 class SupervisedState(NamedTuple):
-    """What a ``Supervised`` task trains."""
+    """The state of a ``Supervised`` task."""
 
     params: PyTree
-    rest: PyTree  # what a Flax model has but parameters: batch statistics, random keys
+    rest: PyTree  # the other variables of a Flax model: batch statistics, random keys
     opt_state: OptState
 
 
@@ -69,26 +69,26 @@ class Supervised:
 
         optimizer: a function of the scheduled hyperparameters that returns an Optax optimizer,
             such as ``lambda learning_rate: optax.sgd(learning_rate, momentum=0.9)``. It is called
-            in every trace with traced scalars, and told ``value``, ``grad``, ``value_fn`` (the
+            in every trace with traced scalars. Updates get ``value``, ``grad``, ``value_fn`` (the
             batch's loss, its gradient and the loss as a function of the parameters), ``obj_fn``
-            (the same, for sophia) and ``grad_fn`` (for sam with ``opaque_mode``). What it puts
-            into the optimizer's state follows the hyperparameters (``js.inject``,
-            ``optax.inject_hyperparams``, ``group_lr``), or is refused. If a
+            (the same, for sophia) and ``grad_fn`` (for sam with ``opaque_mode``). The
+            hyperparameters in the optimizer's state follow their schedules (``js.inject``,
+            ``optax.inject_hyperparams``, ``group_lr``), or are refused. If a
             hyperparameter's presence changes the structure of the optimizer's state, make it an
             argument without a default.
         loss: ``loss(outputs, targets) -> [samples, ...]``, a value per sample, as Optax's losses.
         train: a pair (inputs, targets) with an axis of samples first in every leaf, or a source:
-            anything with a length whose items ``source[i]`` are such pairs of one sample (a list,
-            Grain's ``RandomAccessDataSource``); also a leaf may be one. Its length is believed: an
-            item that is missing is a ``ValueError`` when a batch asks for it. Arrays of at most
+            anything with a length and items ``source[i]``, such pairs of one sample (a list,
+            Grain's ``RandomAccessDataSource``); also a leaf may be one. Its length is believed: a
+            missing item is a ``ValueError`` when a batch asks for it. Arrays of at most
             half the device's memory rest there; all else is read on the host, batch by batch.
         validation: the same; may be omitted for cross-validation, which pools it with ``train``.
-            What a run is evaluated on (of a fold, its part) is on the device as a whole.
+            The evaluated data of a run (in a fold, its part) are on the device as a whole.
         test: the same; stays on the host until the final score.
         batch_size: rows that the model sees at once, at least 1.
         accumulation: micro-batches of one update, at least 1: their gradients and losses are
-            averaged, in the memory of one. The rows are those of one batch ``accumulation`` times
-            as large, and so is the update, if the model treats every sample by itself. Batch
+            averaged, in the memory of one. The rows are the same as in one batch ``accumulation``
+            times as large, and so is the update if the model treats every sample by itself. Batch
             normalization takes each micro-batch's own statistics and moves the running ones once
             for each, in order; dropout draws a mask for each. A step stays an optimizer update.
         metrics: more values per sample, name -> ``metric(outputs, targets)``, averaged over the
@@ -155,8 +155,8 @@ class Supervised:
             pool.length,
             None if on_device else pool,
         )
-        # One pool of data for training and validation. What is read on the host leaves here only
-        # what is evaluated on, once that is asked for.
+        # One pool of data for training and validation. If data are read on the host, only the
+        # evaluated rows go to the device, once they are needed.
         self._data = pool.on_device() if on_device else None
         self._split = Split.of(data[0].length, pool.length - data[0].length)
 
@@ -178,11 +178,11 @@ class Supervised:
         return SupervisedState(params, rest, opt_state)
 
     def batches(self, seed: int, start: int, length: int) -> PyTree:
-        """What each update reads; see ``Task.batches``.
+        """The rows or data of each update; see ``Task.batches``.
 
         Rows of the data on the device, int32 [length, batch_size], or [length, accumulation,
         batch_size]; or the data themselves, (inputs, targets), if they are read on the host. With
-        ``augment`` besides, under "seed" and "step", what the key is made of, uint32 [length].
+        ``augment`` also the numbers of its key, under "seed" and "step", uint32 [length].
         """
         static, rows = self._static, np.asarray(self._split.train)
         size = static.batch_size * static.accumulation
@@ -198,7 +198,7 @@ class Supervised:
     def step(
         self, state: SupervisedState, hyperparams: dict[str, jax.Array], batch: PyTree
     ) -> tuple[SupervisedState, Metrics]:
-        """One update on what ``batches`` returned for it; see ``Task.step``."""
+        """One update on its row of ``batches``; see ``Task.step``."""
         static = self._static
         micro = self._micro_batches(batch)
 
@@ -259,7 +259,7 @@ class Supervised:
         shares nothing with the task: train it on with ``nnx.Optimizer`` as any other.
 
         Args:
-            state: of a step, or from ``final_score(...).states``.
+            state: from a step, or from ``final_score(...).states``.
 
         Raises:
             TypeError: for a state of another task.
@@ -286,7 +286,7 @@ class Supervised:
         return state._replace(params=params, rest=rest)
 
     def fold(self, index: int, folds: int) -> Supervised:
-        """Trains on all data but every ``folds``-th row of a fixed shuffle, evaluates on those."""
+        """Evaluates on every ``folds``-th row of a fixed shuffle, trains on all other rows."""
         static, samples = self._static, self._static.samples
         if not 2 <= folds <= samples:
             raise ValueError(
@@ -311,7 +311,7 @@ class Supervised:
         return other
 
     def _evaluated(self) -> PyTree:
-        """What a run is evaluated on; of a source, an argument of a program, or read now."""
+        """The evaluated data of a run; of a source, an argument of a program, or read now."""
         source, rows = self._static.source, self._split.validation
         if source is None:
             return jax.tree.map(lambda x: x[rows], self._data)
@@ -384,8 +384,8 @@ def _check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> 
 
 def _flatten(task: Supervised) -> tuple[tuple[tuple[GetAttrKey, PyTree], ...], _Static]:
     # Data and rows are arguments of the programs, not constants: so all folds are one program, and
-    # differ in the numbers of their rows. Of data that are read on the host these are what is
-    # evaluated on, which is kept for the next flattening (`Pool.held`); the rest is in the batches.
+    # differ in the numbers of their rows. If data are read on the host, only the evaluated rows are
+    # arguments, kept for the next flattening (`Pool.held`); the rest is in the batches.
     data = task._data if task._static.source is None else task._evaluated()
     return ((GetAttrKey("data"), data), (GetAttrKey("split"), task._split)), task._static
 

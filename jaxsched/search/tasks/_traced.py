@@ -1,4 +1,4 @@
-"""A task is found and traced, without being run: what it computes, and if it can be trained."""
+"""Finds a task and traces it without running it: its programs, and whether it can be trained."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from jaxsched.search.tasks._updates import check_all_read, check_every_step, che
 METHODS = ("init", "step", "evaluate")
 
 
-# The trace is all that takes a task apart. The programs, the feed, the store and the identity of a
-# sweep need shapes, jaxprs, digests, arrays and batches, and ask the fold for them. So what is odd
-# about tasks is known in this file alone: arrays that are read from a disk, data behind closures,
-# no batches at all. Folds whose programs have equal digests share a compiled one; they differ in
-# their arrays, which are arguments of it.
+# Only the trace takes a task apart. The programs, the feed, the store and the identity of a sweep
+# need shapes, jaxprs, digests, arrays and batches, and ask the fold for them. So only this file
+# knows the special cases of tasks: arrays that are read from a disk, data behind closures, no
+# batches at all. Folds with equal program digests share a compiled program; they differ in their
+# arrays, which are its arguments.
 @dataclasses.dataclass(frozen=True)
 class Fold:
     """A task, or a fold of one, that was traced: from here on it answers for the task."""
@@ -59,12 +59,12 @@ class Fold:
 
     @property
     def batches(self) -> Batches:
-        """What its updates read."""
+        """The batches that its updates read."""
         return Batches(self.task, self.shape.batch)
 
     @cached_property
     def fields(self) -> dict[str, str]:
-        """What it computes, and on which arrays, name -> text."""
+        """Its name, and the digests of its programs and arrays: field -> text."""
         kind = type(self.task)
         # A spawned process has the user's script under another name.
         module = kind.__module__.replace("__mp_main__", "__main__")
@@ -76,7 +76,7 @@ class Fold:
     def array_fields(self) -> dict[str, str]:
         """The arrays by their names, to say which one differs: kind, shape and digest.
 
-        A task that is not a pytree has its attributes, and what its methods use, in order.
+        A task that is not a pytree has its attributes, and the objects its methods use, in order.
         """
         named = {keystr(path): x for path, x in tree_leaves_with_path(self.task)}
         if not self.arrays:
@@ -125,7 +125,7 @@ class Fold:
 
 
 def found_task(task: Task | str, caller: str = "sweep") -> Task:
-    """The task itself, or that of a name: what the factory returns, or the object if it is none.
+    """The task itself, or the task of a name: a factory's result, or an object that is no factory.
 
     Raises:
         ValueError: if the text is not of this form, or nothing can be imported by it.
@@ -170,16 +170,16 @@ def updates_per_step(caller: str, task: Task) -> int:
 def trace_folds(
     task: Any, folds: int | None, names: tuple[str, ...], steps: int, owner: Task | None = None
 ) -> tuple[Fold, ...]:
-    """The task, or its folds, which must be alike; those that differ in arrays are traced once.
+    """The task, or its folds, which must be alike; folds that differ in arrays are traced once.
 
     ``owner`` is the task that it was made of, if it is another one.
     """
     if folds is not None and getattr(task, "fold", None) is None:
         raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
     # Folds of a task that is a pytree differ in their arrays alone, which are arguments of its
-    # programs: the first is traced, the others are copies of it with arrays of their own. What an
-    # opaque task closes over only the trace shows, so each of its folds is traced, and those that
-    # turn out to be one program have one digest.
+    # programs: the first is traced, the others are copies of it with arrays of their own. Only the
+    # trace shows the arrays that an opaque task closes over, so each of its folds is traced, and
+    # folds with the same program have one digest.
     traced: list[Fold] = []
     kinds: list[tuple[object, Fold]] = []
     walk = Walk()  # digests shared parts of folds, such as their data, once
@@ -258,13 +258,13 @@ def _traced(f: Callable[..., Any], *arguments: PyTree) -> tuple[ClosedJaxpr, Any
 
 
 def _with_users_arrays(traced: ClosedJaxpr) -> ClosedJaxpr:
-    """The jaxpr with NumPy's arrays as constants, none of those that JAX has made of them."""
+    """The jaxpr with NumPy's arrays as constants, without the copies that JAX makes of them."""
     # JAX makes a float32 copy of a float64 array that a method closes over, as an object of a class
     # of its own, and finds it again by the user's array as long as anything holds it: our jaxpr,
     # or the traceback of an error that a notebook keeps. The user may have changed the array in
     # place since, and the next sweep would train on the numbers of before. A plain view holds the
-    # copy's memory and not that object. Constants stand in closed jaxprs at any depth: those of
-    # jitted functions and of branches are parameters of equations.
+    # copy's memory and not that object. Constants stand in closed jaxprs at any depth: the jaxprs
+    # of jitted functions and of branches are parameters of equations.
     made: dict[int, Any] = {}  # by id: a function that is called twice stays one, and cheap
 
     def of_users(x: Any) -> Any:
@@ -302,8 +302,8 @@ def _traced_step(
         traced, (after, metrics) = _traced(step, state, *arguments)
         check_structure(state, after, caller)
         kept = jax.tree.map(promoted, first, state, after)
-        # Leaves, since a state may hold schedules, and those are equal by their numbers, which
-        # abstract ones don't have.
+        # Leaves, since a state may hold schedules: schedules are equal if their numbers are, and
+        # abstract ones have no numbers.
         if jax.tree.leaves(kept) == jax.tree.leaves(state):
             break
         state = kept
@@ -338,7 +338,7 @@ def trace_metrics(
 
 
 def taken_apart(task: Task) -> tuple[list[ArrayLike], Callable[[list[ArrayLike]], Task]]:
-    """The arrays of a task, and what makes such a task of others; an opaque object has none."""
+    """The arrays of a task, and a function from arrays to a task; none for an opaque object."""
     treedef: PyTreeDef
     arrays, treedef = jax.tree.flatten(task)
     return ([], lambda arrays: task) if opaque_leaves(arrays) else (arrays, treedef.unflatten)
@@ -351,9 +351,9 @@ def _is_rbg(eqn: Any) -> bool:
 
 
 def _kind(task: Task) -> tuple[object, list[ArrayLike]]:
-    """What a task is but for the numbers in its arrays, and those.
+    """The structure of a task, with shapes and dtypes, and its arrays.
 
-    Of an opaque object, equal or not, only the trace tells what its methods close over.
+    Only the trace shows the arrays in closures of an opaque object, even if objects are equal.
     """
     structure: PyTreeDef
     arrays, structure = jax.tree.flatten(task)
@@ -375,7 +375,7 @@ def _check_fits(first: TaskShape, shape: TaskShape, index: int, folds: int | Non
 
 
 def _described(shape: TaskShape) -> dict[str, str]:
-    """What must be alike, by its name in an error."""
+    """The parts that must be alike, by their names in an error."""
     shown = {f"metric {name!r} of step": "a number" for name in shape.metrics}
     shown |= {f"metric {name!r} of evaluate": "a number" for name in shape.validation}
     for kind, tree in {"state": shape.state, "batches": shape.batch}.items():

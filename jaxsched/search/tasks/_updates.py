@@ -1,4 +1,4 @@
-"""Does every step of a task update what it trains, and does every hyperparameter act on it?
+"""Does every step of a task update its parameters, and does every hyperparameter act on them?
 
 A schedule counts updates. Where a step is a micro-batch (``optax.MultiSteps``, ``apply_every``, a
 counter by hand), its value is applied in one step of several, and the others are lost.
@@ -59,15 +59,15 @@ def check_every_step(caller: str, shape: TaskShape, hyperparams: int) -> None:
 
 
 def check_used(caller: str, task: Task, hyperparams: tuple[str, ...], shape: TaskShape) -> None:
-    """Raises a ``ValueError`` with the hyperparameters whose values would all train one run.
+    """Raises a ``ValueError`` that names the hyperparameters without effect on the run.
 
     One acts on the loss, or on a metric through the state. One that is only reported, as a metric
     or in a part of the state that nothing reads, does not.
     """
     # A hyperparameter acts if the loss of the step reads it, if a callback hands it to the host, or
     # if it changes a part of the state that a loss or metric reads, now or after any number of
-    # updates (`sources`). Adam's learning rate acts by the parameters alone: the loss of a step is
-    # that before the update.
+    # updates (`sources`). Adam's learning rate acts by the parameters alone: a step returns the
+    # loss before its update.
     reads, _, escapes = flow(shape.step)
     size = len(shape.dtypes)
     after, own = reads[:size], reads[shape.loss]  # bits of inputs beyond the state do no harm
@@ -102,7 +102,7 @@ def check_used(caller: str, task: Task, hyperparams: tuple[str, ...], shape: Tas
 
 
 def check_all_read(caller: str, shape: TaskShape, hyperparams: int) -> None:
-    """Raises a ``ValueError`` for updates within a step of which no hyperparameter is read."""
+    """Raises a ``ValueError`` for updates within a step that read no hyperparameter."""
     first = len(shape.dtypes)
     given = shape.step.jaxpr.invars[first : first + hyperparams]
     read = set().union(*(_rows_read(shape.step.jaxpr, var) for var in given))
@@ -143,10 +143,10 @@ def _update_periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int
     if not any(counts):
         return None, None
     begun = follow(shape.init, [Value()] * len(shape.init.jaxpr.invars))
-    # Whole numbers that `init` makes are followed by their values, since some of them count; all
-    # else is followed by what it depends on. So a step of `MultiSteps(k=4)` is traced once and
-    # walked for t = 0, 1, 2, ...: parameters move at 3 and 7, hence in one of 4 steps. Two such
-    # times must be seen: an optimizer whose own warmup begins with 0 moves nothing at 0 only.
+    # Integers from `init` are followed by their values, since some of them count; all other leaves
+    # are followed by their dependences. So a step of `MultiSteps(k=4)` is traced once and walked
+    # for t = 0, 1, 2, ...: parameters move at 3 and 7, hence in one of 4 steps. Two such times must
+    # be seen: an optimizer with its own warmup from 0 moves nothing only at 0.
     counters = [x.constant if own else None for x, own in zip(begun, counts, strict=True)]
     reads = flow(shape.step).reads
     loss = reads[shape.loss]
