@@ -1,1 +1,1 @@
-"""The LR range test and what it reads off the curve."""
+"""The LR range test and the suggestions that it reads off the curve."""

@@ -1,4 +1,4 @@
-"""What a range test found: the object that holds the answer, and reading it off the curves.
+"""The result of a range test: the object with the answer, and its reading off the curves.
 
 Each seed is read by itself, in float64 and with NumPy, so that it is the same on every device. A
 reading is a rate, or a sentence that says why there is none. The answer is the median of the rates:
@@ -29,7 +29,8 @@ STEPS_PER_DECADE = 100 / 3  # at which the divisors were measured
 # Where batches are noisy, a ramp k times slower is lowest at a rate about k**0.8 times smaller:
 # bias 3.65 2.92 2.21 1.49 1.14 0.76 at 15 25 33 50 75 120 steps a decade (8 MLPs, 6 seeds).
 _SPEED_POWER, _SPEED_LIMIT, _NOISY = 0.8, 2.0, 0.01
-# Of the fall: what is lower is one bottom. Its middle, by ratio, varies less than its lowest point.
+# Share of the fall: all points below are one bottom. Its middle, by ratio, varies less than its
+# lowest point.
 _BOTTOM = 0.1
 _MODEL_FACTOR = 2.0  # 91 % of the measured best peaks lie within it
 _SEED_FACTOR = 1.5  # one seed varies by 1.4-1.5 (one standard deviation)
@@ -43,20 +44,20 @@ def first_tenth(steps: int) -> int:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class RangeTest:
-    """What a range test found; ``print`` it, ``plot`` it, and ``confirm`` it by a small sweep.
+    """The result of a range test; ``print`` it, ``plot`` it, and ``confirm`` it by a small sweep.
 
     Every number is a Python float and none is ever NaN.
 
     Attributes:
         peak: the suggested largest rate of the real run, inside the range of the test; or ``None``.
         reason: why there is no peak, or ``None``. It begins with "diverged at once:", "flat:",
-            "noise:" or "no descent:" and says what to change.
-        interval: (low, high): a factor 2 for what the rule does not know of the model, and the
-            spread of the seeds. On data kept apart the best peak was within the factor in 7 of 12
-            cases for a cosine and in 4 of 12 for a constant rate; what was lost is small.
+            "noise:" or "no descent:" and suggests a change.
+        interval: (low, high): a factor 2, since the rule does not know the model, and the spread
+            of the seeds. On data kept apart the best peak was within the factor in 7 of 12 cases
+            for a cosine and in 4 of 12 for a constant rate; a miss costs little.
         start: the rate of the real run's first update, if it follows the given schedule.
-        end: the rate that it ends at: the schedule's own ratio of end to peak, 0.0 for a decay.
-        stable: the largest rate at which the smoothed loss had not yet come back to where it began
+        end: the rate at its end: the schedule's own ratio of end to peak, 0.0 for a decay.
+        stable: the largest rate before the smoothed loss came back to its level at the start
             (median of the seeds): a ceiling, not a rate to train at.
         stable_is_bound: whether it had not come back by the end of the test either.
         still_falling: whether most curves were lowest at their very end, so that the best peak may
@@ -65,7 +66,7 @@ class RangeTest:
         spread: geometric standard deviation of the picks over the seeds, a factor from 1.
         ratio: end over peak of the schedule that the peak is for.
         seeds: the seeds [S].
-        picks: each seed's own peak, float64 [S]; 0.0 for a seed that has none.
+        picks: each seed's own peak, float64 [S]; 0.0 for a seed without one.
         rates: the ramp, float32 [n].
         losses, smooth: raw and smoothed loss, float32 [S, n]; where not ``kept``, the raw loss at
             which the seed diverged, and its lowest smoothed one.
@@ -99,7 +100,7 @@ class RangeTest:
 
     @property
     def schedule(self) -> Followed | None:
-        """What was given (schedule, controller or recipe) with the suggested peak, or ``None``."""
+        """The given schedule, controller or recipe with the suggested peak, or ``None``."""
         if self.peak is None or self._target.make is None:
             return None
         return self._target.make(self.peak)
@@ -107,9 +108,9 @@ class RangeTest:
     def confirm(self) -> Trials:
         """The given schedule at half, once and twice the suggested peak: trials for ``js.sweep``.
 
-        They are named by their peaks, which are their settings, and schedule all that the test was
-        given: the hyperparameter that rose, and the constant ones. ``trial.schedule`` is a
-        trial's schedule.
+        They are named by their peaks, which are their settings. They schedule all hyperparameters
+        of the test: the one that rose, and the constant ones. ``trial.schedule`` is a trial's
+        schedule.
 
         Raises:
             ValueError: if there is no peak, or ``range_test`` was given no schedule or recipe. Then
@@ -131,7 +132,7 @@ class RangeTest:
         )
 
     def suggestions(self) -> dict[str, float | None]:
-        """What each rule of ``js.search.suggest`` picks: median over the seeds, or ``None``.
+        """The pick of each rule of ``js.search.suggest``: median over the seeds, or ``None``.
 
         The rules see the curve as fastai's do: without its first tenth and its last 5 points, and
         cut where it diverged. A pick outside of the range of the test is moved to its edge.
@@ -171,8 +172,8 @@ class RangeTest:
         rate.
 
         Args:
-            ax: the axes to draw on; by default those of a new figure of ``matplotlib.pyplot``.
-            rules: whether to mark what fastai's rules would pick, too.
+            ax: the axes to draw on; by default the axes of a new figure of ``matplotlib.pyplot``.
+            rules: whether to mark the picks of fastai's rules, too.
 
         Returns:
             The axes.
@@ -201,7 +202,7 @@ class RangeTest:
                 if rate is not None:
                     y = float(np.interp(np.log(rate), np.log(rates), middle))
                     ax.plot([rate], [y], mark, color="0.3", label=f"{rule} {rate:.2g}")
-        if self.peak is not None:  # what blows up at the end leaves the part of interest its room
+        if self.peak is not None:  # losses that blow up at the end get no room
             low, level = float(middle.min()), float(middle[: first_tenth(len(self.rates))].max())
             low = min(low, float(curves[:, rates <= self.stable].min()))
             ax.set_ylim(low - 0.1 * (level - low), level + 0.5 * (level - low))
@@ -286,7 +287,7 @@ class _Reading:
 def _read_curve(
     rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray, kept: np.ndarray, smoothing: float
 ) -> _Reading | str:
-    """What one seed's curve says, or why it says nothing."""
+    """The reading of one seed's curve, or why there is none."""
     count, first = int(kept.sum()), first_tenth(len(rates))
     at = f"at the rate {rates[min(count, len(rates) - 1)]:.3g} (update {count})"
     if count <= first:
@@ -300,8 +301,9 @@ def _read_curve(
     losses, smooth = losses[:used], smooth[:used]
     lowest = first + int(np.argmin(smooth[first:]))
     # The noise of one batch, from the distance of neighbors: two normal numbers are 2/sqrt(pi)
-    # deviations apart on average, and what falls slowly changes little between two updates. What of
-    # it remains between a mean of the first losses (variance 1 / first) and a moving average.
+    # deviations apart on average, and a slow fall changes little between two updates. `remains` is
+    # its part in the difference of a mean of the first losses (variance 1 / first) and a moving
+    # average.
     noise = math.sqrt(math.pi) / 2 * float(np.mean(np.abs(np.diff(losses[: lowest + 1]))))
     remains = noise * math.sqrt((1 - smoothing) / (1 + smoothing) + 1 / first)
     mean = float(np.mean(losses[:first]))
@@ -312,8 +314,7 @@ def _read_curve(
             f"diverged at once: the loss rose from {losses[0]:.4g} to {mean:.4g} on average up to "
             f"the rate {rates[first - 1]:.3g}; use a smaller start."
         )
-    # Where the loss begins: at the mean of its first tenth, unless a start that is too large has
-    # raised that.
+    # The loss begins at the mean of its first tenth, unless too large a start has raised this mean.
     level = min(mean, losses[0] + 3 * noise)
     needed = max(3 * remains, 1e-4 * abs(level))
     if level - smooth[lowest] <= needed:
@@ -353,7 +354,7 @@ def _at_usual_speed(rate: float, rates: np.ndarray, noisy: bool) -> float:
 
 
 def _why_not_fallen(level: float, needed: float, noise: float, rose: bool, end: float) -> str:
-    """Why a curve says nothing that has not fallen from its level by what is needed."""
+    """Why a curve gives no answer if it has not fallen from its level by the needed amount."""
     moved = f"the loss of about {level:.4g} did not fall by more than {needed:.2g}"
     if noise > 0 and needed > 0.05 * abs(level):
         return (
@@ -366,7 +367,7 @@ def _why_not_fallen(level: float, needed: float, noise: float, rose: bool, end: 
 
 
 def _median(rates: np.ndarray) -> float:
-    """Of an even number the geometric mean of the middle two, since rates differ by ratios."""
+    """The median; of an even number the geometric mean of the middle two, since ratios count."""
     return float(np.exp(np.median(np.log(rates))))
 
 

@@ -1,10 +1,10 @@
 """``range_test``: a short run with a rising rate, for a few seeds, that answers "which rate?".
 
 It is a sweep of one trial, by the program of a sweep: so each compiles nothing after the other. The
-ramp is a table of values as any schedule is, so neither its length and ends nor the seeds are part
-of the program. The price: a seed whose loss climbs trains on until it is not finite, or the test
-ends. Where it has diverged is found on the host afterwards (``_climbed``), where the curves are
-also read (``_result.py``).
+ramp is a table of values like any schedule, so neither its length and ends nor the seeds are part
+of the program. The price: a seed with a climbing loss trains on until the loss is not finite, or
+the test ends. The point of divergence is found on the host afterwards (``_climbed``), and so are
+the curves read (``_result.py``).
 """
 
 from __future__ import annotations
@@ -76,27 +76,27 @@ def range_test(
     the loss is not finite, or the average is above 4 times its lowest value *and* clearly above its
     first tenth, a seed has diverged: its points are masked, its state is frozen. Each seed's peak
     is the rate with the lowest average, over 3 for a schedule that ends near zero or over 7 for a
-    constant rate; the answer is the median of the seeds. How that is read, and what gives no
+    constant rate; the answer is the median of the seeds. The details, and the cases without an
     answer: docs/range-test.md.
 
     The divisors are a fit to the best peaks on validation data of 11 settings (SGD and Adam, batch
     32). References: Smith, Cyclical learning rates, arXiv:1506.01186 (the test).
 
     Args:
-        task: what to train, see ``js.search.Task``; or its name, as in ``sweep``.
+        task: the task to train, see ``js.search.Task``; or its name, as in ``sweep``.
         start: rate of the first update, positive and far too small.
         end: rate of the last update, greater than ``start`` and far too large.
         steps: optimizer updates for each seed, from 30 to 10**7; by default 100 for every 3 decades
             (267 from 1e-7 to 10), at which the divisors were measured, or 200 for a linear ramp.
         seeds: how many (0, 1, 2, ...), or which; whole numbers from 0. Fewer than 4 give a wider
             interval.
-        schedule: what the real run will follow: a schedule or controller; a recipe that only lacks
+        schedule: the schedule of the real run: a schedule or controller; a recipe that only lacks
             its peak, ``functools.partial(js.warmup_cosine, steps=2000, warmup=100)``; or a kind,
             one of "decay", "cosine", "linear", "one_cycle", "wsd", "exponential" and "constant".
             ``None`` is "decay", to zero. A controller is taken to cut the rate as far as it may.
         ramp: "exponential" or "linear".
-        name: of the hyperparameter that rises.
-        hyperparams: constant values of others that ``task.step`` asks for, name -> number.
+        name: name of the hyperparameter that rises.
+        hyperparams: constant values of other hyperparameters of ``task.step``, name -> number.
         state: where every seed starts, as from ``task.init``; by default each seed's own
             ``task.init(jax.random.key(seed))``. It is read only.
         smoothing: weight of the past in the moving average, from 0 and below 1.
@@ -159,8 +159,8 @@ def range_test(
         curves.append(_climbed(losses, len(rates), first_tenth(len(rates)), smoothing))
     losses, smooth, kept = map(np.stack, zip(*curves, strict=True))
     target = dataclasses.replace(target, name=name, others=constants)
-    # The user may have forbidden transfers, to find those in the training. Here a few numbers are
-    # taken to a device and back, by the rules of ``suggest``.
+    # The user may have forbidden transfers, to find any in the training. Here the rules of
+    # ``suggest`` take a few numbers to a device and back.
     with jax.transfer_guard("allow"):
         return read(rates, losses, smooth, kept, chosen, target, smoothing)
 
@@ -220,10 +220,10 @@ def _plan(
 ) -> Plan:
     """The plan of a trial that is never evaluated.
 
-    ``make_plan`` is not used: it traces ``evaluate``, compares the metrics of the task with those
-    that are asked for, and makes room for evaluations, of which there are none. A fold without
-    ``evaluate`` has the programs of a sweep's fold otherwise, found by the digests of ``init`` and
-    ``step``; the digest of the arrays is left empty, since nothing is stored.
+    ``make_plan`` is not used: it traces ``evaluate``, compares the metrics of the task with the
+    requested ones, and makes room for evaluations, but there are none. A fold without ``evaluate``
+    otherwise has the programs of a sweep's fold, found by the digests of ``init`` and ``step``;
+    the digest of the arrays is left empty, since nothing is stored.
     """
     task = found_task(task, "range_test")  # after all checks of arguments: it may read its data
     updates = updates_per_step("range_test", task)  # each rate is that of all updates of a step
@@ -260,13 +260,13 @@ def _climbed(
 
     Args:
         losses: float32, not finite from where the training has ended.
-        steps: of the test.
-        early: updates whose losses say where the loss begins.
+        steps: length of the test.
+        early: number of first updates that show where the loss begins.
         smoothing: weight of the past.
     """
     end = int(np.argmin(np.append(np.isfinite(losses), False)))
     finite, low, count = losses[:end].astype(np.float64), math.inf, end
-    # An average of k losses that begins at 0 is too low by the weight of that 0, smoothing**k.
+    # An average of k losses that begins at 0 is too low by the weight of the 0, smoothing**k.
     weights = 1 - smoothing ** np.arange(1, end + 1)
     total = itertools.accumulate((1 - smoothing) * finite, lambda past, x: smoothing * past + x)
     average = np.fromiter(total, np.float64, end) / weights

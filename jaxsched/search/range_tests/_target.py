@@ -1,7 +1,7 @@
 """The schedule of the real run, for which a range test suggests a peak.
 
-A rate that decays can start higher than one that stays. So all that the rule needs is end over
-peak. What was given is kept as well, to make the schedule again at the suggested peak.
+A rate that decays can start higher than one that stays. So the rule only needs end over peak. The
+given schedule is kept as well, to make it again at the suggested peak.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TargetShape:
 
 
 def target_of(schedule: Any) -> TargetShape:
-    """The shape of what was given: a schedule, controller, recipe or kind; ``None`` is "decay"."""
+    """The shape of a given schedule, controller, recipe or kind; ``None`` is "decay"."""
     where = "range_test(schedule=...)"
     if schedule is None:
         return TargetShape(1.0, KINDS["decay"])
@@ -83,8 +83,7 @@ def target_of(schedule: Any) -> TargetShape:
 def _begin_peak_end(where: str, schedule: Followed) -> tuple[float, float, float]:
     """First value, largest value and end value of a schedule; a controller cuts all it may."""
     if isinstance(schedule, AbstractController):
-        # What it does depends on metrics. It is taken to cut as far as it may, so that it counts as
-        # a decay.
+        # Its cuts depend on metrics. It is taken to cut as far as it may, so it counts as a decay.
         begin, peak, end = _begin_peak_end(where, untold(schedule))
         return begin, peak, end * math.prod(level.lowest() for level in levels(schedule))
     if not all(map(is_concrete, jax.tree.leaves(schedule))):
@@ -95,7 +94,7 @@ def _begin_peak_end(where: str, schedule: Followed) -> tuple[float, float, float
     if schedule.duration is not None:
         last = math.ceil(float(to_host(schedule.duration)))
     else:
-        # Without an end it is taken for what it is beyond its last phase, if it stays there.
+        # Without an end its value beyond the last phase counts, if it stays there.
         last = 2 * max([1, *edges])
         settled = schedule.host(np.array([last, 2**30, 2**31 - 1]))
         if len(set(settled.tolist())) > 1:
@@ -103,7 +102,7 @@ def _begin_peak_end(where: str, schedule: Followed) -> tuple[float, float, float
                 f"{where} must end somewhere, got the open-ended {schedule!r}. Give the run's "
                 "length: `js.Window(schedule, 0, steps)`."
             )
-    # The largest value may be anywhere in a user's own schedule. Those of ours have it where a
+    # The largest value may be anywhere in a user's own schedule. Our schedules have it where a
     # phase begins or ends, so these steps are looked at exactly, and 5000 others besides.
     steps = np.unique([*np.rint(np.linspace(0, last, 5000)), *edges, last]).clip(0, last)
     values = schedule.host(steps)

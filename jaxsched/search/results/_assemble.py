@@ -1,4 +1,4 @@
-"""From the curves of the stages to the curves of the trials, their cost, and what is doubtful."""
+"""From the curves of the stages to the curves of the trials, their cost, and their warnings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from jaxsched.search.results._result import SweepResult
 
 
 def assemble(ledger: Ledger, **how: Any) -> SweepResult:
-    """The result of a ledger; ``how`` it came to be is what of a ``RunInfo`` no ledger knows."""
+    """The result of a ledger; ``how``: the fields of ``RunInfo`` that a ledger does not know."""
     plan, horizons = ledger.plan, ledger.plan.table.horizons
     trained, halted, lost = _count_steps(ledger, set(range(len(plan.trials))))
     asked = int(horizons.sum()) * len(plan.runs)
     # Every update that was asked for is trained, halted or lost, or it is another trial's as well.
     saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
     if ledger.partial:
-        # A ledger knows what was never begun, not why. What trials lack that no rule has stopped is
-        # due to Ctrl-C, the rest to early stopping.
+        # A ledger knows which stages were never begun, not why. Missing steps of trials that no
+        # rule stopped are due to Ctrl-C, the rest to early stopping.
         _, unfinished, _ = _count_steps(ledger, set(np.flatnonzero(ledger.stopped < 0).tolist()))
         saved |= {"stopped": halted - unfinished, "unfinished": unfinished}
     info = {
@@ -59,7 +59,7 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
 
 
 def warn_after(ledger: Ledger, result: SweepResult) -> None:
-    """Warns of what the result shows; it is returned all the same, whatever the filters."""
+    """Warns of problems in the result; it is returned all the same, whatever the filters."""
     if result.info.partial:
         warn(
             f"sweep(...): Ctrl-C after {ledger.steps_trained} updates: the result is partial, of "
@@ -72,7 +72,7 @@ def warn_after(ledger: Ledger, result: SweepResult) -> None:
 
 
 def warn_of_callbacks(plan: Plan, stored: int) -> None:
-    """Warns that updates are those of a task of which only a part was compared."""
+    """Warns of stored updates by a task with a callback: its code was compared only in part."""
     if stored and (method := plan.folds[0].asks_host):
         warn(
             f"sweep(checkpoint=...): {stored} updates were trained before, by a task whose "
@@ -144,9 +144,9 @@ def _curves_of_trials(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.nd
             validation[name][*run, at[: len(curve)]] = curve
         if curves.diverged >= 0:
             diverged[run] = curves.diverged
-    # A shared stage may go on beyond a trial's stop, for another trial. What the other one has seen
-    # there would look like this trial's: its curves end where it was given up, and a divergence
-    # after that is not its own.
+    # A shared stage may go on beyond a trial's stop, for another trial. The values there belong to
+    # the other trial: this trial's curves end where it was given up, and a divergence after that is
+    # not its own.
     for trial in np.flatnonzero(stopped >= 0):
         for curve in train.values():
             curve[trial, ..., stopped[trial] :] = np.nan
@@ -169,11 +169,11 @@ def _rows_of(trials: tuple[int, ...]) -> slice | np.ndarray:
 def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
     """Steps trained, and not for some of the trials: never begun, and below a divergence.
 
-    A step that several trials share counts once. The steps that are missing hang below what has
-    been trained: below a finished run those of the stages that its trials never began, and if it
-    has diverged the rest of its own stage, too. With controllers the trials of a stage may have
-    gone on apart: some of them have begun a child, and others have not. Then the child counts as
-    missing once for each run that its trials were still together in.
+    A step that several trials share counts once. The missing steps hang below the trained stages.
+    Below a finished run they are the steps of the stages that its trials never began, and after a
+    divergence also the rest of its own stage. With controllers the trials of a stage may have gone
+    on apart: some of them have begun a child, and others have not. Then the child counts as missing
+    once for each run in which its trials were still together.
     """
     plan = ledger.plan
     begun: dict[tuple[int, int, int], list[tuple[int, ...]]] = {}
@@ -188,7 +188,7 @@ def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
             index, those = todo.pop()
             stage, done = plan.stages[index], begun.get((index, fold, seed), [])
             if sum(map(len, done)) < len(stage.trials):
-                # Of trials that have begun here, the loop over `finished` counts what is below.
+                # For trials that have begun here, the loop over `finished` counts the steps below.
                 those = trials.intersection(stage.trials, those).difference(*done)
                 if those:
                     total += stage.stop - stage.start
@@ -211,7 +211,7 @@ def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
 
 
 def _applied_bits(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
-    """What a trial has applied."""
+    """The hyperparameter values that a trial has applied."""
     if table.controlled:
         values = np.stack([result.train[name][trial] for name in table.names])
     else:

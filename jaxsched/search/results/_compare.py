@@ -32,7 +32,7 @@ class Contender:
     Args:
         name: the kind, or the value of the setting.
         best: its best trial; ``None`` if none has a score.
-        difference: of its score to that of the best kind; ``None`` for the best kind.
+        difference: of its score to the score of the best kind; ``None`` for the best kind.
         tried: number of its trials.
         rates: the rates that it tried, ascending; empty if it has no such setting.
         curve: float64 [rates], its best score at each; NaN where all diverged or were stopped.
@@ -90,13 +90,13 @@ class Comparison(ByName[Contender]):
     Indexed by the kind's name, or the setting's value; prints as a table.
 
     Args:
-        by: "kind", or the name of a setting, whose values are the kinds.
+        by: "kind", or the name of a setting; then its values are the kinds.
         metric: the metric of the comparison.
         contenders: name -> ``Contender``.
-        rates: the rates that all kinds tried, over which the sensitivity is a mean.
-        start: the score at the start, as which a diverged run counts; NaN if not needed.
+        rates: the rates that all kinds tried; the sensitivity is a mean over them.
+        start: the score at the start, which a diverged run counts as; NaN if not needed.
         level: of confidence.
-        partial: what its title says of a partial result, or an empty text.
+        partial: the note on a partial result in its title, or an empty text.
     """
 
     by: str
@@ -129,7 +129,7 @@ class Comparison(ByName[Contender]):
         return TextTable.of(title, columns, self._notes())
 
     def _notes(self) -> Iterator[str]:
-        """What the table means: its differences, the choice of the best, the sensitivity."""
+        """Notes below the table: on its differences, the choice of the best, the sensitivity."""
         known = [c.difference for c in self.contenders.values() if c.difference]
         # All pairs have as many runs, so the first tells how many.
         if known:
@@ -209,7 +209,7 @@ def compare(
     return Comparison(by, metric, contenders, shared, sign * start, level, reports.partial(result))
 
 
-# Below, a cost is a score whose sign is such that less is better.
+# Below, a cost is a score with its sign changed, if needed, so that less is better.
 
 
 def _winners(
@@ -244,10 +244,10 @@ def _trials_by_kind(result: ScoredTrials, by: str, where: str) -> dict[str, list
 
 
 def _comparable(setting: object) -> Any:
-    """A number to nine digits: 1.0 is 1, and 0.08 that of ``np.geomspace``; others unchanged.
+    """A number to nine digits: 1.0 is 1, 0.08 equals ``np.geomspace``'s; others unchanged.
 
-    Rates are compared between kinds, whose grids people write in different ways. ``0.1 * 2**i`` and
-    ``np.geomspace`` give numbers that differ in the last digit and are meant to be one.
+    Rates are compared between kinds, and people write their grids in different ways. ``0.1 * 2**i``
+    and ``np.geomspace`` give numbers that differ in the last digit but are meant to be equal.
     """
     if not reports.is_number(setting):
         return setting
@@ -256,14 +256,14 @@ def _comparable(setting: object) -> Any:
 
 
 class _Curve(NamedTuple):
-    """Rates, the best cost at each, and those at which all was given up before its end."""
+    """Rates, the best cost at each, and the rates at which all trials were given up."""
 
     rates: np.ndarray
     costs: np.ndarray
     given_up: set[float]
 
     def near(self, at: float, most: float) -> tuple[float, float]:
-        """The neighbours of a rate, without a gap, whose cost is at most so much."""
+        """The lowest and highest rate around ``at``, without a gap, with costs up to ``most``."""
         # Without a gap: beyond a bad rate a good one is luck, or another valley.
         low = high = int(np.searchsorted(self.rates, at))
         while low > 0 and self.costs[low - 1] <= most:
@@ -274,10 +274,10 @@ class _Curve(NamedTuple):
 
     def sensitivity(self, shared: np.ndarray, start: float) -> float:
         """See ``Contender``; over the rates that all kinds tried."""
-        # A rate at which all runs diverged has no score, and counts as the start: it leaves one
-        # with an untrained model. One at which all were given up has none either, but may well have
-        # been better than that. A mean without it would be over other rates for each kind, so none
-        # is known.
+        # A rate at which all runs diverged has no score, and counts as the start: it leaves the
+        # user with an untrained model. A rate at which all runs were given up has no score either,
+        # but may well be better than the start. Without it each kind's mean would be over different
+        # rates, so the sensitivity is unknown.
         if len(self.rates) == 0 or len(shared) < 2 or self.given_up & set(shared.tolist()):
             return math.nan
         costs = self.costs[np.isin(self.rates, shared)]
@@ -315,8 +315,8 @@ def _cost_at_start(result: ScoredTrials, metric: str, sign: float, cost: np.ndar
     """The cost before training: the loss of the first batch; of other metrics the worst one.
 
     A sweep evaluates after updates only, so the score before the first is not known. The loss of
-    the first batch is measured before its update, and is nearly that: of all trials together, since
-    they begin at the same states. Of an accuracy there is no such number.
+    the first batch is measured before its update and is close to it: a mean over all trials, since
+    they begin at the same states. For an accuracy there is no such number.
     """
     finite = cost[np.isfinite(cost)]
     if not len(finite):

@@ -1,4 +1,4 @@
-"""What the pictures of a sweep have in common: colours, scales, names beside the curves.
+"""The common parts of a sweep's pictures: colours, scales, names beside the curves.
 
 Names stand beside the curves and not in a legend: with eight lines a legend is a puzzle, and in
 grey print it cannot be solved. A legend finds a place for itself; names need room on the right, and
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import XAxis, YAxis
 
-# Okabe and Ito's palette, told apart with every kind of colour vision, without its pale yellow.
+# Okabe and Ito's palette, distinct for every kind of colour vision, without its pale yellow.
 # Marks and dashes differ too, for a page in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
@@ -96,7 +96,7 @@ def text(name: str, most: int = _CHARACTERS) -> str:
 class Scale:
     """Positions on an axis: of numbers by their size or ratio, of other values side by side.
 
-    Shares are numbers too, but cannot share an axis with steps: 10 % of what?
+    Shares are numbers too, but cannot be on one axis with steps: 10 % is not a number of steps.
 
     ``ordered`` and ``numeric`` are two things. 0, 10, 100, 1000 and 1e30 have an order, but at
     their places on a line of numbers four of them would be one mark. So they stand side by side, in
@@ -235,7 +235,7 @@ def score_axis(scores: np.ndarray, maximize: bool) -> tuple[bool, float]:
     """
     sign = -1.0 if maximize else 1.0
     costs = np.sort(sign * scores[np.isfinite(scores)])
-    # Again without those that have exploded: beside a score of 1e30 one of 1e6 is not far away.
+    # Again without the exploded scores: beside a score of 1e30 one of 1e6 is not far away.
     while True:
         log = not maximize and wide(costs)
         at = np.log(costs) if log else costs
@@ -269,7 +269,7 @@ class Picture:
         self.result, self.trials, self.ax = result, trials, ax
         self.mean, self.error = result.scores()
         ranking = result.ranking()
-        # Of all trials, also of those that are not drawn: the star is for the best of all.
+        # The places of all trials, drawn or not: the star is for the best of all.
         self.place = {trial: place for place, trial in enumerate(ranking)}
         self.best = ranking[0] if np.isfinite(self.mean[ranking[0]]) else None
         self.lost = [i for i in trials if not math.isfinite(self.mean[i])]
@@ -283,7 +283,7 @@ class Picture:
             self.kinds.setdefault(result.trials[i].kind or "of no kind", []).append(i)
 
     def setting(self, trial: int, name: str) -> Hashable:
-        """What is neither a number nor a text as a text: it may not be hashable."""
+        """A number or text as it is, any other value as a text: it may not be hashable."""
         value = self.result.trials[trial].settings.get(name)
         return value if isinstance(value, (int, float, str, share, type(None))) else label(value)
 
@@ -295,13 +295,13 @@ class Picture:
             self.ax.set_title("\N{WHITE STAR} best", loc="right", **_SMALL)
 
     def explain(self, mark: str, said: str) -> None:
-        """What a mark is."""
+        """Explains a mark in the title."""
         before = self.ax.get_title(loc="right")
         title = f"{before}   " * bool(before) + f"{_SHOWN[mark]} {said}"
         self.ax.set_title(title, loc="right", **_SMALL)
 
     def explain_lost(self, lost: list[int]) -> None:
-        """What the crosses of these trials are, if there are any."""
+        """Explains the crosses of these trials, if there are any."""
         gone = [(self.result.diverged[i] >= 0).any() for i in lost]
         if gone:
             some = "diverged or stopped" if any(gone) else "stopped"

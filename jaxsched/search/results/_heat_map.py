@@ -60,7 +60,7 @@ def _draw_cells(
 
     ax, mean = picture.ax, picture.mean
     best_in: dict[tuple[int, ...], int] = {}
-    # A third setting may vary: of the trials of a cell the first in the ranking is shown.
+    # A third setting may vary: each cell shows the first of its trials in the ranking.
     for i in sorted(pairs, key=picture.place.__getitem__):
         cell = tuple(s.place(v) for s, v in zip(scales, pairs[i], strict=True))
         best_in.setdefault(cell, i)
@@ -100,7 +100,7 @@ def _draw_cells(
 def _draw_points(
     picture: draw.Picture, pairs: Pairs, scales: list[draw.Scale], colours: Any
 ) -> None:
-    """Draws of two settings as points, coloured by their scores; crosses for those without one."""
+    """Draws of two settings as points, coloured by their scores; crosses for trials without one."""
     ax, lost = picture.ax, picture.lost
     at = {i: [s.at(v) for s, v in zip(scales, pair, strict=True)] for i, pair in pairs.items()}
     scales[0].draw(ax.xaxis, ax.set_xscale)

@@ -31,25 +31,25 @@ class RunInfo(Mapping[str, Any]):
         evaluate_every: steps between evaluations; ``None``: at the end of each run.
         monitor: the validation metric that controllers observed.
         updates_per_step: optimizer updates in a step, which schedules count.
-        width: runs that were vectorized together.
-        devices: their number.
-        threads: that trained, at the end.
+        width: number of runs that were vectorized together.
+        devices: number of devices.
+        threads: number of threads that trained, at the end.
         platform: "cpu", "gpu" or "tpu".
-        machines: the kinds of machines that trained the runs, those in a checkpoint's directory
-            too. On different ones the same run differs by rounding.
-        units: that workers of an executor trained.
+        machines: the kinds of machines that trained the runs, including runs in a checkpoint's
+            directory. On different ones the same run differs by rounding.
+        units: number of units that workers of an executor trained.
         repeated: updates that were trained again since several units needed them.
-        seconds: of the whole call.
+        seconds: duration of the whole call.
         traces: compiled function -> how often it was traced.
         saved: steps that were not trained: "shared" (prefixes of several trials), "stopped"
             (early) and "diverged"; if the result is partial, also "unfinished".
         stored: steps that were not trained by this call, since a checkpoint's directory held them.
         partial: whether Ctrl-C has ended it; see ``SweepResult.partial``.
         identity: the fields that identify the task, name -> text.
-        everything: whether the training data were all data but the test data, as in
+        everything: whether the training data were all data except the test data, as in
             ``final_score`` after a cross-validation.
-        shard: of ``sweep(shard=...)``.
-        shards: of ``merge``: how many.
+        shard: the argument of ``sweep(shard=...)``.
+        shards: number of shards that ``merge`` has joined.
     """
 
     # Each has a default: a result may be made by hand, and a ledger, a backend and a merge know

@@ -1,9 +1,9 @@
 """The results of a sweep's shards as one result.
 
 The processes of ``sweep(shard=...)`` do not communicate. If they share a checkpoint, the same call
-without ``shard`` takes all runs from there, and there is nothing to merge. Without one, all that is
-left of a process is the result that it has saved. A result holds curves, but no states, and not the
-digests by which a store knows a run. So curves are joined here, trial by trial.
+without ``shard`` takes all runs from there, and there is nothing to merge. Without one, a process
+leaves only the result that it has saved. A result holds curves, but no states, and not the digests
+by which a store knows a run. So curves are joined here, trial by trial.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _joined_info(infos: list[RunInfo]) -> RunInfo:
     """How the shards were run, side by side.
 
     They have trained at the same time, so their devices add up and the longest time counts. The
-    rest is that of the first one; it is alike in all, but for a width that each has measured.
+    other fields come from the first one; all agree, except for a width that each has measured.
     """
     reasons = dict.fromkeys(reason for info in infos for reason in info.saved)
     return dataclasses.replace(
@@ -139,8 +139,8 @@ def _checked_shards(results: list[SweepResult]) -> list[Shard]:
 
 def _check_one_sweep(results: list[SweepResult], shards: list[Shard]) -> None:
     """Raises, with the differences, unless the same was trained and measured in all parts."""
-    # A shard tells what identifies the whole sweep. The rest is read off the results themselves,
-    # which a user may have changed since, by `dataclasses.replace` say.
+    # A shard identifies the whole sweep. All else is read off the results themselves, which a user
+    # may have changed since, by `dataclasses.replace` say.
     sweeps = [
         {
             **s.sweep,

@@ -2,7 +2,7 @@
 
 There are three: learning curves, the score against one setting, and over two. In each the best
 trial must be found at once, and no single bad score may take the room of the others: limits are
-made for the trials that matter, and what lies beyond stands at the edge with a mark that says so.
+made for the trials that matter, and points beyond them stand at the edge with a mark for it.
 The order of the calls matters. Names are written last, when the limits are final, since where they
 stand depends on the size of the axes.
 """
@@ -34,8 +34,8 @@ def plot(result: ScoredTrials, names: tuple[str, ...], ax: Axes | None) -> Axes:
         raise ValueError(
             f"plot(*names) must be given at most two settings, got {describe(list(names))}."
         )
-    # Trials without one of the settings have no place on its axis. They are left out, and the best
-    # of those that are drawn need not be the best of all.
+    # Trials without one of the settings have no place on its axis. They are left out, so the best
+    # trial in the picture need not be the best of all.
     having = [set(result.having(name, "plot(*names)")) for name in names]
     trials = sorted(set.intersection(*having)) if names else list(range(len(result.trials)))
     if not trials:
@@ -94,10 +94,10 @@ def _draw_curves(picture: draw.Picture) -> None:
 
 
 def _curve_looks(picture: draw.Picture) -> tuple[list[int], dict[int, draw.Look]]:
-    """The trials whose curves are named, and the look of every trial.
+    """The trials with names beside their curves, and the look of every trial.
 
-    A colour is a kind, or a trial where there are few of one kind. Of many trials of one kind only
-    the best has a colour: the others are there to show what it was chosen from.
+    A colour is a kind, or a trial where there are few of one kind. If one kind has many trials,
+    only the best has a colour: the others show the alternatives to it.
     """
     everyone, place = picture.trials, picture.place
     groups = list(picture.kinds.values())
@@ -145,8 +145,8 @@ def _limit_to_curves(
 ) -> None:
     """A logarithmic axis if needed, with room for the named curves and little for the others.
 
-    The axis is made for those that are neither lost nor far off, if there are any: one run that has
-    exploded would make all others one line at the bottom.
+    The axis is made for the trials that are neither lost nor far off, if there are any: one
+    exploded run would make all others one line at the bottom.
     """
     ax = picture.ax
     given = {i: y for i, (_, y) in enumerate(curves) if len(y)}
@@ -304,7 +304,7 @@ def _limit_to_scores(picture: draw.Picture) -> None:
 
 
 def _coloured_groups(picture: draw.Picture, others: list[str]) -> tuple[dict[str, list[int]], bool]:
-    """What is a colour: the kinds, or else the second setting; and whether it has an order."""
+    """The groups with a colour each: kinds, or values of the second setting; and if ordered."""
     if len(picture.kinds) > 1 or len(others) != 1:
         return picture.kinds, False
     (second,) = others
@@ -316,7 +316,7 @@ def _coloured_groups(picture: draw.Picture, others: list[str]) -> tuple[dict[str
     if len(set(shown)) < len(shown):  # 0.10001 and 0.10002
         shown = list(map(plain, scale.values))
     groups = {
-        # Trials without this setting have a group of their own, beside those of its values.
+        # Trials without this setting have a group of their own, beside the groups of its values.
         f"no {second}" if value is None else f"{second}={text}": [
             i for i in picture.trials if values[i] == value
         ]

@@ -1,9 +1,9 @@
 """Scores of trials: means, their errors, and whether two of them differ.
 
-Two questions are kept apart. How sure is a mean? For that the variance of few runs is pooled over
-trials, which costs little: an error that is somewhat off does no harm. Do two trials differ? A
-claim rests on that, so it uses the paired differences of these two alone, which are independent of
-what the other trials do.
+Two questions are kept apart. How sure is a mean? Here the variance of few runs is pooled over
+trials, which costs little: an error that is somewhat off does no harm. Do two trials differ? Users
+make claims from the answer, so it uses the paired differences of these two trials alone, which do
+not depend on the other trials.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def means(values: np.ndarray) -> np.ndarray:
 
 
 def order(mean: np.ndarray, maximize: bool, trials: Trials) -> list[int]:
-    """Indices of the trials, the best first; those without a mean last.
+    """Indices of the trials, the best first; trials without a mean last.
 
     Equal means are ordered by how the trials print: not by their places, so that the best of some
     trials does not depend on how they are listed.
@@ -71,12 +71,12 @@ def scored(values: np.ndarray, ranking: list[int]) -> Scores:
     """Means and errors of [trials, runs].
 
     With up to 5 runs the variance is pooled over the better half of the trials (of the
-    ``ranking``, at least 4): bad settings are noisier, and those near divergence by orders of
-    magnitude. Nor is a trial pooled whose variance is 1000 times that of the others: at least 4
+    ``ranking``, at least 4): bad settings are noisier, and settings near divergence by orders of
+    magnitude. A trial with 1000 times the variance of the others is not pooled either: at least 4
     may be all. A trial that is not pooled has its own variance if that is larger.
     """
-    # The circle grows smaller: of all trials those with a mean, of these the better half, of these
-    # the trials whose variance is of the usual size.
+    # The circle grows smaller: first all trials with a mean, then their better half, then the
+    # trials in it with a variance of the usual size.
     runs = values.shape[1]
     mean = means(values)
     finite = np.isfinite(mean)
@@ -104,10 +104,10 @@ class Difference:
     """The mean difference of two trials over the runs that they have in common.
 
     Args:
-        mean: of the paired differences.
+        mean: mean of the paired differences.
         error: its standard error; NaN for a single run.
-        runs: how many pairs: seeds times folds.
-        level: of confidence, in (0, 1).
+        runs: number of pairs: seeds times folds.
+        level: confidence level, in (0, 1).
     """
 
     mean: float

@@ -78,8 +78,8 @@ def show(value: object) -> str:
 
 def number(mean: float, error: float, form: str = ".4g") -> str:
     """``0.08 ± 0.001``, without the error where it isn't known: runs that agree show none."""
-    # "± 0" would claim that the mean is known exactly. Runs that agree in all digits only show that
-    # the metric has few values, such as an accuracy on little data.
+    # "± 0" would claim an exact mean. Runs that agree in all digits only show a metric with few
+    # values, such as an accuracy on little data.
     return f"{mean:{form}}" + (f" ± {error:.2g}" if math.isfinite(error) and error else "")
 
 
@@ -88,8 +88,8 @@ def score(best: Best | None) -> str:
 
 
 def differences(compared: list[Difference | None]) -> list[Column]:
-    """Differences with their errors, and whether they can be told from zero."""
-    # "?" is not "no": that two are alike has not been shown either.
+    """Differences with their errors, and whether they clearly differ from zero."""
+    # "?" is not "no": there is no evidence for equality either.
     words = {True: "yes", False: "no", None: "?"}
     shown = ["" if d is None else number(d.mean, d.error, "+.2g") for d in compared]
     return [
@@ -99,7 +99,7 @@ def differences(compared: list[Difference | None]) -> list[Column]:
 
 
 def paired_note(runs: int, level: float, compared: Iterable[Difference | None]) -> str:
-    """How ``difference`` knows of those that were found."""
+    """How ``difference`` decides about the found differences."""
     if runs < 2:
         return "One run each: no error is known. Give several seeds."
     return (
@@ -147,12 +147,12 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     metrics = [metric, *(name for name in sorted(result.validation) if name != metric)]
     scores = {name: result.scores(name) for name in metrics}
     stops = _means_at_stop(result, metrics)
-    # Two lists: those with a score, in its order, and the lost ones, in an order of their own.
+    # Two lists: trials with a score, in its order, and lost trials, in an order of their own.
     ranking = result.ranking(metric, maximize)
     ranked = [i for i in ranking if math.isfinite(scores[metric][0][i])]
     lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
     sign = -1.0 if maximize else 1.0
-    # The later a trial was stopped, the more it has outlasted; those that diverged follow.
+    # The later a trial was stopped, the more it has outlasted; diverged trials follow.
     at_end = {i: (-int(result.stopped[i]), sign * stops[i][metric]) for i in stops}
     lost.sort(key=lambda i: (*at_end.get(i, (1, 0.0)), printed(result.trials[i])))
     rows = [*ranked, *lost][:limit]
@@ -181,7 +181,7 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
 
 
 def _naming_columns(result: ScoredTrials, rows: list[int]) -> list[Column]:
-    """What tells trials apart: kinds, names and settings, as far as they are needed."""
+    """The columns that distinguish trials: kinds, names and settings, as far as needed."""
     trials, names, several = result.trials, varying(result), len(kinds(result)) > 1
 
     def shown(i: int, name: str) -> str:
@@ -203,7 +203,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def _means_at_stop(result: ScoredTrials, metrics: list[str]) -> dict[int, dict[str, float]]:
-    """The means of the trials that were stopped, where they were; without those that diverged."""
+    """The means of the stopped trials, where they were stopped; without diverged trials."""
     means = {}
     for trial in np.flatnonzero(result.stopped >= 0).tolist():
         at = np.searchsorted(result.evaluated, result.stopped[trial])
@@ -227,7 +227,7 @@ def _why_unranked(result: ScoredTrials, trial: int) -> str:
 def unfinished(result: ScoredTrials) -> np.ndarray:
     """How many runs of each trial Ctrl-C has left without an end, int64 [trials].
 
-    A run whose last update has no loss has diverged, was stopped, or has not got there.
+    A run without a loss at its last update has diverged, was stopped, or has not got there.
     """
     last = result.train["loss"][np.arange(len(result.trials)), ..., result.horizons - 1]
     lacking = np.isnan(last) & (result.diverged < 0) & (result.stopped < 0)[:, None, None]
@@ -244,19 +244,19 @@ def partial(result: ScoredTrials) -> str:
 
 
 def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str], list[str]]:
-    """Settings whose best number is the lowest or highest that was tried; those inside; the idle.
+    """Settings with their best number at an edge of the tried range, inside it, and idle ones.
 
     An idle setting has had no effect: all its numbers gave the best run.
 
     Nothing is at an edge where no more can be tried: no length, rate or share is below 0, and no
-    share above 1. A range is that of the best trial's own kind.
+    share above 1. A range is taken over the best trial's own kind.
     """
     best = result.best()
     at_edge, inside, idle = {}, [], []
     curves = [*result.train.values(), *result.validation.values()]
-    # Trials that are one run with the best one, bit for bit. Say that the peaks 0.1 and 0.2 were
+    # Trials that are one run with the best one, bit for bit. Example: the peaks 0.1 and 0.2 were
     # tried with each of two values of a setting that the recipe does not use. Then the best run is
-    # there twice, and which of the two is listed first says nothing of that setting: it is idle.
+    # there twice, and the order of the two says nothing of this setting: it is idle.
     same = {i: t.settings for i, t in enumerate(result.trials) if t.kind == best.trial.kind}
     ties = [
         settings
@@ -271,13 +271,13 @@ def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str], list[str]]:
         tried, value = {x for x in numbers if is_number(x)}, on_axis(value)
         if not is_number(value) or len(tried) < 2:
             continue
-        # Each number of it that gave the best run; if that were all, it would not matter which.
+        # The numbers of this setting that gave the best run; if all did, the setting is idle.
         tied = {x for x in (on_axis(s[name]) for s in ties if name in s) if is_number(x)}
         if tied >= tried:
             idle.append(name)
         elif min(tried) < value < max(tried):
             inside.append(name)
-        # Of several values that gave the best run, which one stands at the edge is chance.
+        # If several values gave the best run, it is chance which one stands at the edge.
         elif len(tied) == 1 and value != (0 if value == min(tried) else 1 if shares else math.inf):
             at_edge[name] = "lowest" if value == min(tried) else "highest"
     return at_edge, inside, idle
@@ -319,9 +319,9 @@ def summary(result: ScoredTrials) -> str:
 
 
 def _against_second(result: ScoredTrials) -> list[str]:
-    """Whether the best trial can be told from the second; of several kinds, from another kind's."""
-    # Of one kind, the second is often a neighbour of the best on its grid: the comparison would be
-    # with itself. Where kinds compete the reader wants to know which of them is better.
+    """Whether the best trial clearly beats the second; with several kinds, another kind's best."""
+    # The second is often a neighbour of the best on one grid, so that a kind would be compared with
+    # itself. Where kinds compete the reader wants to know which of them is better.
     first, *others = result.ranking()
     kind = result.trials[first].kind
     others = [i for i in others if result.trials[i].kind != kind] or others

@@ -1,4 +1,4 @@
-"""What a sweep found: an immutable object with the curves, a table, the best trial, a summary."""
+"""The result of a sweep, an immutable object: curves, a table, the best trial, a summary."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SweepResult(ScoredTrials):
             values that were applied.
         validation: metric -> float32 [trials, folds, seeds, evaluations], likewise.
         evaluated: int64 [evaluations], the steps after which the validation metrics were taken.
-        diverged: int64 [trials, folds, seeds], the update whose loss was not finite, or -1.
+        diverged: int64 [trials, folds, seeds], the update with a loss that was not finite, or -1.
         stopped: int64 [trials], the step after which early stopping gave a trial up, or -1.
         steps_asked: sum of the lengths of all runs.
         steps_trained: updates that were computed, of the runs that have ended.
@@ -93,16 +93,16 @@ class SweepResult(ScoredTrials):
         maximize: bool | None = None,
         level: float = 0.95,
     ) -> Comparison:
-        """Each kind of schedule at its own best setting: what differs, and how sensitive it is.
+        """Each kind of schedule at its own best setting: the differences, and the sensitivity.
 
         At one common rate, a comparison would only show which kind that rate suits. So each kind
         has its own best rate (as in Naganuma et al., arXiv:2603.10301), and other settings.
 
         Args:
-            by: "kind", or the name of a setting, each value of which then counts as a kind.
+            by: "kind", or the name of a setting; then each of its values counts as a kind.
             rate: the setting for the sensitivity; by default "peak", if there is one.
             metric, maximize: as for ``best``.
-            level: of confidence, in (0, 1).
+            level: confidence level, in (0, 1).
 
         Returns:
             A ``Comparison``, which prints as a table.
@@ -131,8 +131,8 @@ class SweepResult(ScoredTrials):
 
         A setting with the name of another column is shown as "setting NAME"; so is "steps" if it
         is not the length of each run. A partial result also has "unfinished runs" of each trial.
-        Where there is no score (NaN), "stopped at" has the step of a trial that was given up,
-        "diverged runs" is above 0, or "unfinished runs" is; else the metric itself is NaN.
+        A trial without a score (NaN) was given up at the step "stopped at", or has "diverged runs"
+        or "unfinished runs" above 0; else the metric itself is NaN.
         """
         return reports.rows(self)
 

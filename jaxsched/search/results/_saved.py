@@ -1,10 +1,10 @@
 """Results as files, and back: a result that is right, or one kind of error, whatever the bytes.
 
 Three things stand between the bytes and a result. ``_files`` compares digests, which finds damage.
-``typed`` compares the JSON with the annotations of ``_Meta``, so that no code below asks for the
-type of a value that it reads. ``_check_arrays`` compares what belongs together, since a file may
-also have been written by a program that is not ours. What passes is used without further questions,
-by tables and pictures that would fail late and oddly.
+``typed`` compares the JSON with the annotations of ``_Meta``, so no code below asks for the type of
+a value that it reads. ``_check_arrays`` compares related arrays, since another program may have
+written the file. Tables and pictures use a checked result without further checks; with a wrong one
+they would fail late and oddly.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _check_arrays(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None
     def in_steps(name: str) -> bool:
         return bool(np.all((arrays[name] >= -1) & (arrays[name] <= longest)))
 
-    # What is read by position must have one: a final score is the one at the horizon, say.
+    # Values that are read by position must have one: the final score is at the horizon, say.
     conditions = {
         "there must be at least one run": 0 not in runs,
         "evaluated must increase from 1 up": np.all(np.diff(evaluated, prepend=0) >= 1),
@@ -199,7 +199,7 @@ def _decoded_schedule(data: dict[str, Any], where: str) -> Followed:
 
 
 def _decoded_setting(value: object, where: str) -> object:
-    """The only setting that JSON has no word for, and that tables compute with, is a share."""
+    """A share is the only setting in computations of tables that JSON has no type for."""
     if isinstance(value, list):
         return [_decoded_setting(one, where) for one in value]
     if not isinstance(value, dict):
@@ -219,7 +219,7 @@ def _schedule_data(followed: Followed, steps: int) -> dict[str, Any]:
 
 
 def _tabulated(followed: Followed, steps: int) -> Followed:
-    """The values of a schedule; of a controller those of its base, since it decides by itself."""
+    """The values of a schedule; for a controller the values of its base: it decides by itself."""
     if isinstance(followed, AbstractController):
         changed: Any = followed
         return cast(Followed, dataclasses.replace(changed, base=_tabulated(changed.base, steps)))

@@ -1,7 +1,7 @@
 """Trials with their measurements: curves, scores, and the best.
 
-``ScoredTrials`` is what ``SweepResult`` is, without the methods that show it. Tables, comparisons
-and pictures read the one and are methods of the other, so that no two modules import each other.
+``ScoredTrials`` is ``SweepResult`` without the methods that show it. Tables, comparisons and
+pictures read the first and are methods of the second, so no two modules import each other.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _of_result(method: F) -> F:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ScoredTrials:
-    """What tables, comparisons and pictures read; ``SweepResult`` says what each field is."""
+    """The data of tables, comparisons and pictures; ``SweepResult`` explains each field."""
 
     trials: Trials
     metric: str
@@ -118,14 +118,14 @@ class ScoredTrials:
     def pooled(self, metric: str | None = None) -> tuple[int, ...]:
         """The trials that share one variance: with up to five runs, the better half (at least 4).
 
-        Bad settings are noisier, and those near divergence by orders of magnitude: trials with 1000
-        times the variance of the others are omitted.
+        Bad settings are noisier, and settings near divergence by orders of magnitude: trials with
+        1000 times the variance of the others are omitted.
         """
         return self._scored(metric).pooled
 
     @_of_result
     def ranking(self, metric: str | None = None, maximize: bool | None = None) -> list[int]:
-        """Indices of the trials, the best first; those without a score last.
+        """Indices of the trials, the best first; trials without a score last.
 
         Equal scores are ordered by their printed schedules, whatever the order of the trials.
         ``metric`` and ``maximize`` as for ``best``.
@@ -144,9 +144,9 @@ class ScoredTrials:
         """The trial with the best validation score.
 
         Args:
-            prefer: for the one-standard-error rule: of the trials whose mean is within one standard
-                error of the best mean (the best trial's error), the one with the smallest setting
-                of this name, or the smallest value of this function of the trial.
+            prefer: for the one-standard-error rule: among the trials with a mean within one
+                standard error of the best mean (the best trial's error), the one with the smallest
+                setting of this name, or the smallest value of this function of the trial.
             metric: a validation metric; by default the sweep's.
             maximize: whether more of it is better; must be given for other metrics.
 
@@ -252,7 +252,7 @@ class ScoredTrials:
         return "no run diverged."
 
     def _sizes(self, name: str, trials: list[int]) -> dict[int, int | float]:
-        """A setting of those trials that have it, as numbers to compare.
+        """A setting of the trials that have it, as numbers to compare.
 
         A share counts as its updates of the trial's own length: 10 % of a long run may be more than
         50 steps.

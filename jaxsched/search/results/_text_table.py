@@ -24,8 +24,8 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
 
-    # Texts are made printable where they are shown, not where they are stored: ``rows`` are what a
-    # program reads.
+    # Texts are made printable where they are shown, not where they are stored: ``rows`` are for
+    # programs.
 
     @classmethod
     def of(cls, title: str, columns: list[Column], notes: Iterable[str] = ()) -> TextTable:
@@ -76,7 +76,7 @@ class TextTable:
         )
 
     def _numeric_columns(self) -> list[bool]:
-        """The columns to align at the right: those of numbers, with or without errors."""
+        """The columns to align at the right: numbers, with or without errors."""
         # By the first letter, since a cell may be "0.08 ± 0.001", "(7)" or empty. A name that
         # begins with a digit in every row is aligned at the right as well, which does no harm.
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.head)

@@ -119,8 +119,8 @@ class _Walk:
     With ``constants`` they are computed. That assumes finite numbers: zero times anything is zero.
     """
 
-    # One walk finds the inputs that an update hands on, the inputs that a value depends on, and the
-    # value of a counter at a step: three walkers would each describe every primitive. With
+    # One walk finds the inputs handed on by an update, the inputs behind a value, and the value of
+    # a counter at a step: three walkers would each describe every primitive. With
     # constants it sees into `optax.MultiSteps`: its `mini_step` begins with 0, so `emit` is known
     # to be false, the updates `emit * update` are zeros, and the parameters do not change.
 
@@ -199,7 +199,7 @@ def _of_either_case(cases: Sequence[Value], chooser: Value) -> Value:
     known = first.input is not None or first.constant is not None
     # `x[1:]` is everything known of a value except the inputs that it reads.
     if len(cases) == 1 or (known and all(x[1:] == first[1:] for x in cases)):
-        return first._replace(reads=reads)  # it does not matter which of them is taken
+        return first._replace(reads=reads)  # the choice does not matter
     return Value(reads | chooser.reads)
 
 

@@ -74,7 +74,7 @@ def per_sample(argument: str, f: PerSample, outputs: PyTree, targets: PyTree) ->
             f"got shape {list(values.shape)}: leave the mean to the task."
         )
     check_not_paired(argument, f, outputs, targets, values.shape)
-    # One for each sample, so that a row that only fills up a fold can weigh 0 (`Split.weight`).
+    # One for each sample: a row may only fill up a fold, with weight 0 (`Split.weight`).
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
 
 

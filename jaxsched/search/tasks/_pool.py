@@ -72,7 +72,7 @@ class Split(NamedTuple):
 
     train: np.ndarray  # int32 [samples]
     validation: np.ndarray  # int32 [samples]
-    weight: np.ndarray  # float32; 0 for a row that only fills up, so that folds are of one length
+    weight: np.ndarray  # float32; 0 for a row that only makes folds equally long
 
     @classmethod
     def of(cls, train: int, validation: int) -> Split:
@@ -85,9 +85,9 @@ class Split(NamedTuple):
         """Trains on all rows but every ``folds``-th of a fixed shuffle; folds have equal sizes."""
         order = shuffled(samples, samples, 0, 0, 1)[0]
         part = order[index::folds]
-        # Where folds do not divide the samples, some parts lack a row: a repeated one of weight 0
-        # fills them up, and one row less is trained on. Of 10 samples in 3 folds the parts have 4,
-        # 3 and 3 rows; each becomes 4 rows, of which the last weighs 0 in two, and trains on 6.
+        # Where folds do not divide the samples, some parts lack a row: a repeated row of weight 0
+        # fills them up, and one row less is trained on. With 10 samples in 3 folds the parts have
+        # 4, 3 and 3 rows. Each becomes 4 rows (in two parts the last weighs 0), and trains on 6.
         most = -(-samples // folds)
         weight = np.zeros(most, np.float32)
         weight[: len(part)] = 1.0

@@ -20,7 +20,7 @@ class Task(Protocol):
 
     A step is one optimizer update (or ``updates_per_step`` of them). All functions are traced, so
     they are written with ``jnp``; they serve Flax NNX and Linen, Equinox, or plain pytrees alike,
-    as long as the state is a pytree of arrays whose shapes and dtypes a step does not change. (A
+    as long as the state is a pytree of arrays with shapes and dtypes that a step keeps. (A
     Python number in the initial state takes the dtype that a step gives it, as in
     ``jax.lax.scan``.) Every scheduled hyperparameter must act on the state: one without effect in
     ``step`` is refused.
@@ -45,10 +45,10 @@ class Task(Protocol):
     - ``everything()``: the same task, trained on all but the test data, for the final score.
     - ``test(state)``: metrics on the test data; nothing but the final score calls it.
     - ``weights(state)``, a part of the state as a pytree, and ``with_weights(state, weights)``, the
-      state with another one in its place. ``Averaged`` averages this part; without them, the state.
+      state with another one in its place: for ``Averaged`` to average only this part of the state.
 
     A task may be a pytree (``jax.tree_util.register_dataclass``): then its arrays are arguments of
-    the compiled programs. Otherwise they see what the methods close over.
+    the compiled programs. Otherwise the arrays in the methods' closures are their constants.
 
     >>> import jax, jax.numpy as jnp, numpy as np, jaxsched as js
     >>> from jaxsched.search import Task, shuffled

@@ -102,7 +102,7 @@ class Samples:
     ) -> np.ndarray:
         """One leaf of many items, which must all be as that of the first one."""
         # Items may be of narrower or wider numbers than the first; a fraction is not cut off. So
-        # not `np.stack`, whose dtype would depend on which items are in a batch.
+        # not `np.stack`: its dtype would depend on the items in a batch.
         stacked = np.empty((len(rows), *leaf.shape), leaf.dtype)
         for k, (row, value) in enumerate(zip(rows, map(np.asarray, values), strict=True)):
             if value.shape != leaf.shape or not np.can_cast(value.dtype, leaf.dtype, "same_kind"):

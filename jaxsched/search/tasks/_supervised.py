@@ -217,7 +217,7 @@ class Supervised:
         mean = partial(mean_of, rest=state.rest, micro=micro, count=static.accumulation)
 
         # Optax's line searches refuse extras that neither they nor their value_fn take. Without the
-        # checkpoint its gradient would keep what the model computes in all micro-batches at once.
+        # checkpoint the gradient of `value_fn` would keep the activations of all micro-batches.
         def value_fn(params: PyTree, obj_fn: object = None, grad_fn: object = None) -> jax.Array:
             return mean(jax.checkpoint(lambda *given: loss_of(params, *given)[::-1]))[1]
 

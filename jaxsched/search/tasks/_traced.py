@@ -105,7 +105,7 @@ class Fold:
 
     @property
     def asks_host(self) -> str:
-        """The first method with a callback whose answer counts, or ""."""
+        """The first method with a callback that returns values to it, or ""."""
         callbacks = {"pure_callback", "io_callback"}
         return next((m for m in METHODS if callbacks & self.primitives(m)), "")
 
@@ -296,8 +296,8 @@ def _traced_step(
     A Python number in the first state takes the dtype that a step gives it.
     """
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first)
-    # A `0` for a sum of losses becomes the float32 that the first trace returns, and the second
-    # one confirms that: twice at most, unless dtypes depend on dtypes.
+    # A `0` for a sum of losses becomes a float32 as the first trace returns it, and the second
+    # trace confirms this: two traces at most, unless dtypes depend on dtypes.
     while True:
         traced, (after, metrics) = _traced(step, state, *arguments)
         check_structure(state, after, caller)

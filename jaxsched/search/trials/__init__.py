@@ -1,5 +1,6 @@
 """Trials: named schedules of hyperparameters, from recipes and settings.
 
-Read ``_trials.py`` first: what a trial is. ``_given.py`` makes trials of what a sweep is given, and
-tells them apart; ``_grids.py`` makes them of recipes (``_kinds.py``) and values (``_draws.py``).
+Read ``_trials.py`` first: it defines a trial. ``_given.py`` makes trials from a sweep's argument
+and gives them distinct names; ``_grids.py`` makes them from recipes (``_kinds.py``) and values
+(``_draws.py``).
 """

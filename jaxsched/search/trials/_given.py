@@ -55,8 +55,8 @@ def with_distinct_names(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     """With kinds and names that are one trial's or one recipe's only.
 
     Recipes that share a name are numbered. Where there are several kinds, the names of trials that
-    are made of settings begin with them. Names that are equal all the same get the settings in
-    which they differ, or what is unlike in their schedules (long texts are cut), and else a number.
+    are made of settings begin with them. Names that are still equal get the settings in which they
+    differ, or the differences of their schedules (long texts are cut), and else a number.
     """
     # A name must be one trial's only: rows of tables, curves and `result["..."]` are found by it.
     # Of grids of two functions called `decay`, "peak=1" is there twice; the kinds become "decay 1"
@@ -114,7 +114,7 @@ def check_single(where: str, trial: Trial) -> None:
 
 
 def _trials_of_name(kind: str, given: object) -> list[Trial]:
-    """What a dict has under a name."""
+    """The entry of a dict under a name."""
     listed = type(given) in (list, tuple)
     trials = _trials_of_list(given if listed else [given])
     if not trials:

@@ -40,8 +40,8 @@ def grid(recipe: Recipes, /, **arguments: Any) -> Trials:
             your own. Or several kinds: a dict name -> recipe, or a list of recipes, which are
             called by their functions' names.
         **arguments: for each argument of the recipe a value, or a list or array of values. An
-            argument that is itself a list needs a list of lists. Each of several recipes is given
-            those that it has.
+            argument that is itself a list needs a list of lists. Each of several recipes gets the
+            arguments that it has.
 
     Returns:
         A tuple of trials; add tuples to join them. Where they are of several kinds, their names
@@ -109,9 +109,9 @@ def sampled(
     """``count`` random or quasi-random draws; the same seed gives the same trials.
 
     Args:
-        recipe: as for ``grid``; several recipes are drawn the same values of what they share.
+        recipe: as for ``grid``; several recipes get the same values for shared arguments.
         count: number of trials of each recipe, from 1 to 2**20.
-        seed: of the draw.
+        seed: seed of the draw.
         method: "halton" (default), "sobol" or "latin", which cover the box more evenly than chance
             and are SciPy's; or "random".
         **arguments: for each argument of the recipe a ``uniform`` or ``loguniform``, a list or
@@ -202,9 +202,9 @@ def _values(where: str, name: str, value: Any) -> list[Any]:
 
 
 def _short(values: list[object]) -> dict[str, str]:
-    """``plain`` -> the structure of a schedule, and what is unlike in those of the same."""
+    """``plain`` -> the structure of a schedule, and its differences from others of its kind."""
     # A schedule among the values may be a hundred characters long. Linear(1, 0, 10) beside
-    # Linear(1, 0, 20) is "Linear(steps=10)": of its words those in which the two differ.
+    # Linear(1, 0, 20) is "Linear(steps=10)": only the words in which the two differ.
     given = {plain(x): structure(x) for x in values if isinstance(x, Followed)}
     for kind in set(given.values()):
         same = [text for text in given if given[text] == kind]

@@ -18,7 +18,7 @@ from jaxsched.search._fingerprint import label, plain
 
 V = TypeVar("V")
 Recipe = Callable[..., Any]  # -> a schedule, or a dict of schedules
-# A name, and whose: two functions may have one name. ``None`` where a person chose it.
+# A name, and its function: two functions may have one name. ``None`` where a person chose it.
 Maker = tuple[str, object] | None
 
 
@@ -31,7 +31,7 @@ class Kind:
     recipe: Recipe
 
     def takes(self, arguments: list[str], where: str, only: bool) -> list[str]:
-        """Those of the arguments that the recipe has; ``only``: it is the only recipe."""
+        """The arguments that the recipe has; ``only``: it is the only recipe."""
         parameters = _parameters(self.recipe)
         taken = [n for n in arguments if parameters is None or n in parameters]
         if only and len(taken) < len(arguments):
@@ -83,7 +83,7 @@ def kinds_of(recipe: Any, arguments: Iterable[str], where: str) -> list[Kind]:
 
 
 def by_name(given: Mapping[Any, V], where: str) -> dict[str, V]:
-    """The same dict, whose names are different texts."""
+    """The same dict, with names that are different texts."""
     named = {str(name).strip(): one for name, one in given.items()}
     if "" in named or len(named) < len(given):
         raise ValueError(
@@ -127,7 +127,7 @@ def _label(recipe: Recipe) -> str:
 
 
 def _parameters(recipe: Recipe) -> dict[str, inspect.Parameter] | None:
-    """What a recipe can be given by name; ``None`` if that is anything, or isn't known."""
+    """The arguments that a recipe takes by name; ``None`` if it takes any, or it isn't known."""
     try:
         parameters = inspect.signature(recipe).parameters
     except (TypeError, ValueError):

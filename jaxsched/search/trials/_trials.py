@@ -15,7 +15,7 @@ from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.search.trials._kinds import Maker
 
-Followed = AbstractSchedule | AbstractController  # what a hyperparameter may follow
+Followed = AbstractSchedule | AbstractController  # a hyperparameter follows one of them
 
 
 @known_arguments
@@ -25,7 +25,7 @@ class Trial:
 
     Args:
         name: a label for tables and plots.
-        settings: what varies, name -> number or text; the columns of the result's table.
+        settings: the varied values, name -> number or text; the columns of the result's table.
         schedules: hyperparameter -> schedule or controller; or one, of the learning rate.
         kind: the recipe that made it, by which ``SweepResult.compare`` groups trials.
 
