@@ -25,8 +25,9 @@ class Rate(AbstractTimed):
 
     Args:
         value: filled in at each update.
-        steps: length of what the controller follows, in optimizer updates; ``None``: no end.
-        endless: whether that has no end and is not a constant. ``Around`` sets it, and ``steps``.
+        steps: length of the controller's base, in optimizer updates; ``None``: no end.
+        endless: whether the base has no end and is not a constant. ``Around`` sets it, and
+            ``steps``.
 
     >>> import jaxsched as js
     >>> js.controllers.Around(js.Plateau(0.1), 0.5 * js.controllers.Rate()) == 0.5 * js.Plateau(0.1)
@@ -59,8 +60,8 @@ class Around(AbstractController, of_operators=True):
     """A schedule made of the rate of a controller; usually written with operators.
 
     ``js.maximum(plateau, 1e-5)`` is a floor, ``js.Clip(plateau, low, high)`` two bounds; ``*``,
-    ``/``, ``+``, ``-``, ``**`` and ``plateau >> schedule`` do what they do with schedules. The
-    controller in it observes, decides and is saved as it is by itself.
+    ``/``, ``+``, ``-``, ``**`` and ``plateau >> schedule`` work as with schedules. The controller
+    in it observes, decides and is saved as it is by itself.
 
     ``warmup >> controller`` begins its base after the warmup. Reports during the warmup do not
     reach the controller: its best loss must not be one of the warmup.
@@ -68,7 +69,7 @@ class Around(AbstractController, of_operators=True):
     Args:
         base: the controller.
         rule: a schedule with a ``js.controllers.Rate()`` in the controller's place; by default
-            that alone. Its steps are those of the run.
+            that alone. It counts the steps of the run.
         quiet: optimizer updates at the start whose reports do not reach the controller.
 
     >>> import jaxsched as js
@@ -99,14 +100,14 @@ class Around(AbstractController, of_operators=True):
             self.__dict__["rule"] = Rate()
         expected = "a schedule with a js.controllers.Rate() in it"
         checked_kind("Around(rule=...)", self.rule, AbstractSchedule, expected)
-        # One that a user writes may be of what follows a length, which combinations ask for.
+        # A user writes a plain `Rate()`; combinations ask for its length, so it gets the base's.
         own = Rate.of(untold(self.base))
         self.__dict__["rule"] = self._with(lambda rate: own if rate == Rate() else rate)
 
     @classmethod
     def of(cls, controller: AbstractController, rule: Callable[[Any], Any]) -> Around:
         """``rule`` of the rate of ``controller``; one around another is one."""
-        rule(untold(controller))  # raises by what it follows: a Rate does not tell its last value
+        rule(untold(controller))  # the error names the base's last value: a Rate hides it
         if isinstance(controller, Around):
             return dataclasses.replace(controller, rule=rule(controller.rule))
         return cls(controller, rule(Rate.of(untold(controller))))

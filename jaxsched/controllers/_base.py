@@ -65,7 +65,7 @@ class AbstractController(Record, abc.ABC):
         super().__post_init__()
         self.__dict__["base"] = _as_base(type(self).__name__, self.base)
 
-    # ------------------------------------------------------------------ what a subclass implements
+    # -------------------------------------------------------------------- for subclasses to define
 
     @abc.abstractmethod
     def init(self) -> PyTree:
@@ -86,7 +86,7 @@ class AbstractController(Record, abc.ABC):
     def host_values(self, state: PyTree, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         """float64 values at ``steps`` without further reports, which a sweep tabulates.
 
-        ``values`` are those of the schedule at the bottom, float64.
+        ``values`` are the values of the schedule at the bottom, float64.
         """
         rates = jax.vmap(lambda step: self(at_step(self, state, step)))(jnp.int32(steps))
         return np.asarray(rates, np.float64)
@@ -116,10 +116,10 @@ class AbstractController(Record, abc.ABC):
         # A best minimum means nothing to a maximizing one.
         return _kept_parts(state, first) if same else first
 
-    # ----------------------------------------------------------------------- what a user calls
+    # --------------------------------------------------------------------- for users to call
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("host", "duration"):  # those of schedules
+        if name in ("host", "duration"):  # attributes of schedules
             raise AttributeError(
                 f"{type(self).__name__} has no {name}, since its rate depends on what is reported; "
                 f"what it follows has one, as in `controller.base.{name}`."
@@ -203,7 +203,7 @@ class AbstractController(Record, abc.ABC):
     # ------------------------------------------- the operators of schedules; each makes an `Around`
 
     def _wrap(self, rule: Callable[[Any], Any], *others: object) -> AbstractController:
-        """An ``Around`` with ``rule`` of the rate; ``others`` are what else is in it."""
+        """An ``Around`` with ``rule`` of the rate; ``others`` are the other operands."""
         for other in others:
             if isinstance(other, AbstractController):
                 raise TypeError(
@@ -258,14 +258,14 @@ class AbstractController(Record, abc.ABC):
         self.require_single()
 
     def _reacted(self, state: PyTree, report: dict[str, Any]) -> PyTree:
-        """The state after ``react``, which is checked; the levels below are not told here."""
+        """The checked state after ``react``; the levels below do not get the report here."""
         self._check(state)
         if all(x is None for x in report.values()):
             return state
         # A rule sees one kind of number, whether the user gave a Python one, an array or a tracer:
-        # `jnp.floor(self.patience)` and `self.cooldown.astype` need no cases, and the bits are
-        # those of a population. The numbers only: a float32 schedule at the bottom would have other
-        # digits. The checks of the constructor were made when the controller was.
+        # `jnp.floor(self.patience)` and `self.cooldown.astype` need no cases, and the bits are the
+        # same as in a population. Only the numbers are converted: a float32 schedule at the bottom
+        # would have other digits. The constructor has already checked them.
         exact = object.__new__(type(self))
         numbers = {n: getattr(self, n) for n in self.ranks if getattr(self, n) is not None}
         exact.__dict__.update(self.__dict__, **{n: number32(x) for n, x in numbers.items()})
@@ -310,7 +310,7 @@ def at_step(controller: object, state: PyTree, step: jax.Array) -> PyTree:
 def resumed(
     controller: object, step: jax.Array, seen: list[tuple[AbstractController, PyTree]]
 ) -> PyTree:
-    """The state at ``step`` of a run that continues, from that of a controller of the same class.
+    """The state at ``step`` of a run that continues, from a saved state of the same class.
 
     ``seen`` are the controllers of the run so far with their states, the outermost first. The state
     of another class would not have the same meaning here.
@@ -321,7 +321,7 @@ def resumed(
     kinds = [type(old) for old, _ in seen]
     if type(controller) not in kinds:
         return start._replace(base=resumed(controller.base, step, seen))
-    # Those outside of the one that is found are passed over, for the levels below as well: with
+    # Saved controllers outside of the found one are skipped, for the levels below as well: with
     # Plateau(Greedy(...)) saved, Greedy(Plateau(...)) goes on as the Greedy, and its Plateau is
     # new. A memory of another rate does not fit the schedule below it.
     place = kinds.index(type(controller))

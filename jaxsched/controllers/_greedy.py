@@ -64,7 +64,7 @@ class Greedy(AbstractEvaluator):
             never.
         window: the last evaluations whose mean is judged, a plain integer; ``None`` (default): 1.
 
-    ``update`` and ``observe`` take ``value`` and ``reported``, as those of ``Plateau`` do.
+    ``update`` and ``observe`` take ``value`` and ``reported``, as in ``Plateau``.
 
     References: Subramanian et al., GreedyLR, arXiv:2512.14527.
 
@@ -159,7 +159,7 @@ class Greedy(AbstractEvaluator):
         return self._forgotten(again, after._replace(lowest=lowest))
 
     def _forgotten(self, again: jax.Array, state: GreedyState) -> GreedyState:
-        """The state, or where it begins again one that has seen nothing but what it waits for."""
+        """The state; where ``again`` holds, a first state with the same clock and waits."""
         anew = self.first_state(
             step=state.step,
             base=state.base,

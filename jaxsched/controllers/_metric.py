@@ -1,4 +1,4 @@
-"""How a reported metric is read: which way is better, by how much, and what NaN means."""
+"""How a reported metric is read: which way is better, by how much, and the meaning of NaN."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxsched.controllers._scaler import AbstractScaler
 def _read(
     where: str, value: Leaf, reported: Leaf, mode: str, nan: str
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """A report: its metric, of which smaller is better; whether it counts; whether it is broken.
+    """A report: its metric (smaller is better); whether it counts; whether it is broken.
 
     NaN is broken: see ``nan``. So is an infinitely *good* metric, except with ``"bad"``, the rule
     of the other libraries: there it stays the best for good. The value is never NaN.
@@ -66,15 +66,15 @@ class Evaluation(NamedTuple):
     def smoothed(
         self, value: jax.Array, ready: jax.Array, keep: Leaf, way: float
     ) -> tuple[jax.Array, Evaluation]:
-        """The average after ``value``, of which smaller is better, where it is ``ready``.
+        """The average after ``value`` where it is ``ready``; smaller is better.
 
-        What is infinite is judged as it is: it would be in the average for good.
+        An infinite value is judged as it is: it would stay in the average for good.
         """
         # With keep = 0.9 the weights are 1, 1.9, 2.71, ... up to 10, so the shares of a new
         # evaluation are 1, 0.53, 0.37, ... down to 0.1: the first one is the average, and no bias
         # towards 0 has to be divided out.
-        # Exact products, rounded once: XLA may contract those of float32 with a sum or not, and
-        # the bits would be those of the program around.
+        # Exact products, rounded once: XLA may contract a float32 product with a sum or not, and
+        # the bits would depend on the surrounding program.
         weight = (as_double(self.weight) * keep + 1.0).hi
         new = 1.0 / as_double(weight)
         average = (as_double(way * self.average) * (1.0 - new) + as_double(value) * new).hi

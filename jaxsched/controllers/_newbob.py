@@ -43,7 +43,7 @@ class NewBob(AbstractEvaluator):
         nan: ``"ignore"`` a NaN metric, or take it as a ``"bad"`` one.
         min_lr, smooth, quiet: as in ``Plateau``.
 
-    ``update`` and ``observe`` take ``value`` and ``reported``, as those of ``Plateau`` do.
+    ``update`` and ``observe`` take ``value`` and ``reported``, as in ``Plateau``.
 
     References: the "newbob" of ICSI's QuickNet; speechbrain's ``NewBobScheduler``.
 

@@ -1,4 +1,4 @@
-"""The numbers of a state and of a report: counts, and what users report as one number or flag."""
+"""The numbers of a state and of a report: counts, and a user's report as one number or flag."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def number32(x: Leaf) -> jax.Array:
 def scalar(where: str, x: Leaf, repair: str = "") -> jax.Array:
     """``number32`` of a report, which must be one number."""
     x = _one(where, "number", x, repair)
-    if isinstance(x, int) and abs(x) > FLOAT32_MAX:  # of which the conversion would raise
+    if isinstance(x, int) and abs(x) > FLOAT32_MAX:  # the conversion would raise
         x = math.inf if x > 0 else -math.inf
     return number32(x)
 

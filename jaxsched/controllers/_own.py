@@ -1,4 +1,4 @@
-"""What a class of controllers must declare, and errors in it that name it."""
+"""The declarations that a class of controllers needs, and errors in it that name it."""
 
 from __future__ import annotations
 

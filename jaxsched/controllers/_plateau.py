@@ -59,9 +59,9 @@ class Plateau(AbstractEvaluator):
         mode: ``"min"`` if less is better, ``"max"`` if more is.
         rule: of patience, see above.
         nan: the effect of a NaN (or infinitely good) metric: ``"ignore"``: none, as if not
-            reported; ``"bad"``, as in the libraries above: NaN is the worst value (and what is
-            infinitely good the best, on which none improves); ``"stop"``: the scale stays at
-            ``min_scale`` for good.
+            reported; ``"bad"``, as in the libraries above: NaN is the worst value (and an
+            infinitely good one the best: no later value improves on it); ``"stop"``: the scale
+            stays at ``min_scale`` for good.
         min_lr: the least rate, whatever the base and the scale; ``None`` (default): none.
         smooth: the share of the average that stays at each evaluation, at least 0 and below 1:
             0.9 averages over about ten. The bias of the first ones is corrected. ``None``

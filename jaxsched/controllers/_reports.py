@@ -48,7 +48,7 @@ def require_measured(where: str, report: Mapping[str, object]) -> None:
 
 @functools.cache
 def _needed_sets(kind: Any) -> list[tuple[str, ...]]:
-    """The sets of measurements each of which it acts on."""
+    """Sets of measurements; the controller acts on each complete set."""
     if kind.reads == ("value",) and "value" not in _react_arguments(kind):
         return [(name,) for name in _react_arguments(kind) if name != "reported"]  # without `reads`
     return [names for names in (kind.reads, kind.or_reads) if names]

@@ -19,7 +19,7 @@ from jaxsched.schedules._extremes import maximum
 
 
 class AbstractScaler(AbstractController):
-    """A rate ``base(step) * scale``, whose scale depends on measurements.
+    """A rate ``base(step) * scale``; the scale depends on measurements.
 
     A subclass is a ``@struct`` with the fields ``base``, ``factor`` and ``min_scale``, a ``State``
     that has a ``scale`` too (float32, 1 at first), ``init`` and ``react``; and with ``bounds`` and
@@ -58,11 +58,10 @@ class AbstractScaler(AbstractController):
         least = self.min_scale
         if self.min_lr is not None and state is not None:
             base = number32(self.base_value(state))
-            # With base 0.1 and `min_lr` 0.01 the floor is 0.1. Without it, cuts would go on below
-            # what the rate can show, and a scale that may rise would have to come back through all
-            # of them. Where the base is not above `min_lr`, no cut lowers the rate: the scale
-            # stays. It may be below the floor already, where the base has fallen since; a cut never
-            # raises it.
+            # With base 0.1 and `min_lr` 0.01 the floor is 0.1. Without it, cuts would go on without
+            # an effect on the rate, and a scale that may rise would have to undo all of them first.
+            # Where the base is not above `min_lr`, no cut lowers the rate: the scale stays. It may
+            # be below the floor already, where the base has fallen since; a cut never raises it.
             above = base > self.min_lr
             floor = jnp.where(above, self.min_lr / jnp.where(above, base, 1.0), 1.0)
             least = jnp.maximum(least, jnp.minimum(floor, scale))

@@ -1,4 +1,4 @@
-"""``Trigger``: start the cooldown, or the next stage, when told to."""
+"""``Trigger``: start the cooldown, or the next stage, at a user's flag."""
 
 from __future__ import annotations
 

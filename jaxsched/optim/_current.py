@@ -1,4 +1,4 @@
-"""``current`` reads the rates of an optimizer state, ``remembered`` what its controllers saw."""
+"""``current`` reads an optimizer state's rates, ``remembered`` its controllers' memories."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, jax.Arr
     Args:
         opt_state: an optimizer state, or anything that holds one: the state of a chain, partition,
             MultiSteps or apply_if_finite, a Linen ``TrainState``, an ``nnx.Optimizer``.
-        upcoming: show what the next update will use, if nothing more is reported or changed. That
-            is another value after ``observe`` or ``override``, and where the schedule has moved on.
-            So this is for a look once an epoch.
+        upcoming: show the values of the next update, if nothing more is reported or changed. They
+            differ from the last ones after ``observe`` or ``override``, and where the schedule has
+            moved on. So this is for a look once an epoch.
 
     Returns:
         Name -> scalar in the hyperparameter dtype, float32 (with the members' axes in front under
         ``vmap``). Names under a label of ``optax.partition`` or ``optax.named_chain`` are
         ``"label/learning_rate"``. Before the first update: the value that the first update will
-        use. From Optax's own ``inject_hyperparams``: what is scheduled, or all that is injected if
-        nothing is. Free inside ``jit`` and ``scan``: nothing is evaluated unless ``upcoming``. A
-        skipped update leaves the values of the last applied one. The arrays are the state's own:
-        read them (``float(...)``) before a step that donates it.
+        use. From Optax's own ``inject_hyperparams``: the scheduled values, or all injected ones if
+        none is scheduled. Free inside ``jit`` and ``scan``: nothing is evaluated unless
+        ``upcoming``. A skipped update leaves the values of the last applied one. The arrays are the
+        state's own: read them (``float(...)``) before a step that donates it.
 
     Raises:
         ValueError: if nothing was injected, or an upcoming value isn't in the state
@@ -84,9 +84,9 @@ def _upcoming_values(site: Site) -> dict[str, jax.Array]:
 
 
 def remembered(opt_state: OptState) -> dict[str, jax.Array]:
-    """What every controller in an optimizer state remembers: its scale, its best, its counts.
+    """The memory of every controller in an optimizer state: its scale, its best, its counts.
 
-    It shows what ``observe`` has just changed; the rate that follows is
+    It shows a change by ``observe`` at once; the rate that follows is
     ``current(opt_state, upcoming=True)``.
 
     Args:
@@ -94,8 +94,8 @@ def remembered(opt_state: OptState) -> dict[str, jax.Array]:
 
     Returns:
         ``"learning_rate/scale"`` and the like -> scalar, for every field of the controller's state:
-        ``step``, ``scale``, ``seen`` and what its class adds. Those of a controller below another
-        are ``"learning_rate/base/scale"``. Names in groups are as in ``current``.
+        ``step``, ``scale``, ``seen`` and the fields of its class. The names of a controller below
+        another are ``"learning_rate/base/scale"``. Names in groups are as in ``current``.
 
     Raises:
         ValueError: if there is no controller.

@@ -1,8 +1,8 @@
 """Extra arguments of an update, ``value=`` above all, on their way to their readers.
 
-``optax.with_extra_args_support``, which Optax's wrappers use, looks at the class and drops what any
-other object takes (``optax.MultiSteps`` among them). So ours look at the signature, and the
-arguments of one of ours reach those of ours below, whatever lies between.
+Optax's wrappers use ``optax.with_extra_args_support``. It looks at the class and drops the extra
+arguments of any other object (``optax.MultiSteps`` among them). So our optimizers look at the
+signature, and their extra arguments reach every optimizer of ours below, through any wrapper.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import optax
 
 from jaxsched._types import PyTree
 
-# Extra arguments reach a reader below through `_FORWARDED`, past JAX's back: they are not among the
-# arguments of what is compiled there. `jax.jit` would find its program of the last update again and
-# with it that update's loss, as a constant. A user context is a part of the key of every cache of
-# JAX, so within a number that is new in each call nothing is found again.
+# Extra arguments reach a reader below through `_FORWARDED`, unseen by JAX: they are not arguments
+# of the functions compiled there. `jax.jit` would reuse its program of the last update, with that
+# update's loss in it as a constant. A user context is a part of the key of every cache of JAX, so
+# a new number in each call keeps JAX from reusing an old program.
 _CALL = jax.make_user_context(None)
 _CALLS = itertools.count()
 
 
 class Forwarder:
-    """Forwards the extra arguments of an optimizer's updates to those below it.
+    """Forwards the extra arguments of an optimizer's updates to the optimizers below it.
 
     A function below may be compiled by itself, behind a wrapper that drops the extra arguments. It
     would keep the numbers of the update in which it was traced. So it is traced anew in every trace
@@ -42,10 +42,10 @@ class Forwarder:
     def update(
         self, tx: Any, updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, PyTree]:
-        """``tx.update`` with those of the extra arguments that it takes."""
+        """``tx.update`` with the extra arguments that it takes."""
         # A traced update is compiled as a whole, so a new part of its trace costs nothing later.
-        # An eager one would compile what is below anew each time, so it does only once a reader was
-        # found behind a wrapper (`self.anew`).
+        # An eager update would compile the functions below again each time, so it does this only
+        # once a reader was found behind a wrapper (`self.anew`).
         forwarded, traced = {**_FORWARDED.get()[0], **extra}, _is_traced(updates)
         token = _FORWARDED.set((forwarded, None if traced else self))
         anew = bool(forwarded) and (traced or self.anew)
@@ -56,7 +56,7 @@ class Forwarder:
             _FORWARDED.reset(token)
 
 
-# What was forwarded, and by whom if its update is not traced.
+# The forwarded arguments, and their forwarder if its update is not traced.
 _FORWARDED: contextvars.ContextVar[tuple[dict[str, Any], Forwarder | None]] = (
     contextvars.ContextVar("extra", default=({}, None))
 )
@@ -65,7 +65,7 @@ _FORWARDED: contextvars.ContextVar[tuple[dict[str, Any], Forwarder | None]] = (
 def update(
     tx: Any, updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
 ) -> tuple[PyTree, PyTree]:
-    """``tx.update`` with those of the extra arguments that it takes."""
+    """``tx.update`` with the extra arguments that it takes."""
     return (_FORWARDED.get()[1] or Forwarder()).update(tx, updates, state, params, **extra)
 
 
@@ -80,14 +80,15 @@ def with_forwarded(extra: dict[str, Any], updates: PyTree) -> dict[str, Any]:
 
 
 def gates(state: PyTree) -> list[PyTree]:
-    """The states of what gathers or skips gradients of all parameters, at any depth.
+    """The states of wrappers that gather or skip gradients of all parameters, at any depth.
 
-    Not those within groups (``partition``, ``masked``), of which others may be updated meanwhile.
+    States within groups (``partition``, ``masked``) do not count: other groups may be updated
+    meanwhile.
     """
     kinds = (optax.MultiStepsState, optax.ApplyEvery, optax.ApplyIfFiniteState)
     ends = (*kinds, optax.transforms.PartitionState, optax.MaskedState)
-    # The search stops at each of them, so that the outer ones come first, and those within are
-    # looked for in what they wrap.
+    # The search stops at each of them, so that the outer ones come first; a second search looks
+    # for more in the states that they wrap.
     parts = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, ends))
     states = [x for x in parts if isinstance(x, kinds)]
     inner = [getattr(x, "inner_opt_state", getattr(x, "inner_state", ())) for x in states]
@@ -95,10 +96,10 @@ def gates(state: PyTree) -> list[PyTree]:
 
 
 def passed(before: PyTree, after: PyTree, updates: PyTree) -> Any:
-    """Whether a gate has let an update through, of which ``updates`` came out."""
+    """Whether a gate has let an update through; ``updates`` are the gate's output."""
     if isinstance(after, optax.ApplyIfFiniteState):
-        # When it gives up, its state doesn't tell, but what comes out is not finite. Nor is it zero
-        # where something beside the guard moves the parameters, a weight decay or a momentum.
+        # When it gives up, its state doesn't show it, but its updates are not finite. They are not
+        # zero either where a weight decay or a momentum beside the guard moves the parameters.
         moved = [jnp.any(x != 0) for x in jax.tree.leaves(updates)]
         return functools.reduce(jnp.logical_or, moved, after.last_finite)
     if isinstance(after, optax.ApplyEvery):  # it counts to k, and from 0 again with each update
@@ -111,7 +112,7 @@ def _is_traced(tree: PyTree) -> bool:
 
 
 def _extras_taken(tx: Any, extra: dict[str, Any]) -> dict[str, Any]:
-    """Those extra arguments that an optimizer's ``update`` takes."""
+    """The extra arguments that an optimizer's ``update`` takes."""
     if hasattr(tx.update, "lower"):  # one of jax.jit takes no functions
         extra = {name: x for name, x in extra.items() if not callable(x)}
     try:

@@ -284,7 +284,7 @@ def _layers(pattern: object, multiplier: PyTree) -> list[PyTree] | None:
 def readable(pattern: object) -> str:
     """An expression as a name, in characters that every logger takes; "all" for ``.*``."""
     text = re.sub(r"\(\?<?!", "not_", str(pattern))
-    text = re.sub(r"\\(?=\W)|\.[*+]\??", "", text)  # a backslash; what matches anything
+    text = re.sub(r"\\(?=\W)|\.[*+]\??", "", text)  # a backslash; a match of anything
     text = re.sub(r"[^\w./-]+", "_", text, flags=re.ASCII)
     return re.sub(r"[_/]*/[_/]*", "/", text).strip("_/.") or "all"
 

@@ -41,8 +41,8 @@ def inject(
 
     ``inject(optax.adamw)(learning_rate=schedule, weight_decay=0.1)`` is the optimizer
     ``optax.adamw`` whose rate at update ``count`` (from 0) is ``schedule(count)``. Arguments that
-    are schedules or controllers become state; all others are handed to ``factory`` as they are, so
-    that without a schedule's rounding the updates are those of the plain optimizer, bit for bit.
+    are schedules or controllers become state; all others are handed to ``factory`` as they are. So,
+    but for a schedule's rounding, the updates equal the plain optimizer's, bit for bit.
 
     The schedules themselves are part of the optimizer state: change a number there (``override``),
     or put other schedules of the same structure there, and the next update follows, without a new
@@ -142,7 +142,7 @@ def _check_dtype(dtype: DTypeLike) -> None:
 def _injected_optimizer(
     rebuild: Factory, sources: dict[str, Any], dtype: DTypeLike
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimizer whose scheduled arguments are read from its state at each update."""
+    """The optimizer; it reads its scheduled arguments from its state at each update."""
     # An optimizer of Optax closes over its hyperparameters: there is nothing to set from outside.
     # So each update makes a new one of the values in the state and runs it on the moments that the
     # last one left. In a compiled step that happens while it is traced, and costs nothing later. It
@@ -216,9 +216,9 @@ def _widened(source: PyTree, dtype: DTypeLike) -> PyTree:
 def _rebuilt_optimizer(
     factory: Factory, bound: inspect.BoundArguments, values: dict[str, jax.Array]
 ) -> Transformation:
-    """What the factory makes of its arguments as bound, save the scheduled ones."""
+    """The factory's optimizer, from the bound arguments with ``values`` for the scheduled ones."""
     # They were bound once, so that each goes back where it came from: by place, by name, or into
-    # the factory's own `**keywords`. A factory whose arguments are by place only works as well.
+    # the factory's own `**keywords`. A factory with positional-only arguments works as well.
     signature, arguments = bound.signature, dict(bound.arguments)
     for name, value in values.items():
         if name in signature.parameters:
@@ -247,10 +247,10 @@ def like_python_number(value: jax.Array) -> jax.Array:
 def _scheduled_arguments(
     name: str, bound: inspect.BoundArguments, fixed: set[str]
 ) -> dict[str, Any]:
-    """The arguments that are schedules; without any, those that are numbers of JAX."""
-    # In this order: what the user said to leave alone, a forgotten call, which would be taken for a
-    # function of theirs, and only then the schedules. A plain function does not count as one: it
-    # may as well be the mask of a weight decay.
+    """The arguments that are schedules; without any, the arguments that are JAX numbers."""
+    # In this order: first the arguments that the user has excluded; then a forgotten call, which
+    # would look like the user's own function; only then the schedules. A plain function does not
+    # count as a schedule: it may as well be the mask of a weight decay.
     sources: dict[str, Any] = {}
     for argument, value in bound.arguments.items():
         parameter = bound.signature.parameters[argument]

@@ -1,4 +1,4 @@
-"""``observe``: tells the controllers in an optimizer state what was measured between updates."""
+"""``observe``: reports measurements between updates to the controllers in an optimizer state."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptSt
         opt_state: as for ``current``. An ``nnx.Optimizer`` is changed in place and returned.
         group: the part before ``/name`` in ``current`` (or the place in a chain, such as ``"1"``),
             to tell the controllers there only.
-        **report: what the controllers' ``observe`` takes, ``value=`` for most. One number, or one
-            for each member of a vmapped population. ``None``: not measured, beside one that was.
+        **report: the keywords of the controllers' ``observe``, ``value=`` for most. One number, or
+            one for each member of a vmapped population. ``None``: not measured, unlike another.
 
     Returns:
         A state of the same structure, shapes and dtypes.
@@ -109,7 +109,7 @@ def _state_after_report(state: InjectState, name: str, report: dict[str, PyTree]
 
 
 def _listening(state: PyTree) -> list[str]:
-    """The hyperparameters whose controllers have ``observe`` (ours; Optax's protocol has not)."""
+    """The hyperparameters that have a controller with ``observe`` (ours; Optax's have none)."""
     if not isinstance(state, InjectState):
         return []
     return [n for n in state.controller_states if hasattr(state.schedules.get(n), "observe")]

@@ -48,12 +48,12 @@ def override(
         opt_state: as for ``current``. An ``nnx.Optimizer`` is changed in place and returned.
         group: where several groups have the name: the part before ``/name`` in ``current`` (or
             the place in a chain, such as ``"1"``), or ``"*"`` for all of them. Where no group
-            has the name itself, it is that of a stack, all of whose layers are meant:
-            ``layers`` those of ``layers/0`` and ``layers/1_2``, but not ``layers/norm``.
+            has the name itself, it names a stack, with all its layers: ``layers`` means
+            ``layers/0`` and ``layers/1_2``, but not ``layers/norm``.
         scale: name -> factor in front of the schedule, or of the number that is held. It takes the
             place of the one before: 0.5 twice is a half, not a quarter. ``values`` make it 1 again.
         values: name -> a number, held until further notice; a schedule or controller of the same
-            structure, which takes the old one's place (what a controller remembers stays); or
+            structure, which takes the old one's place (a controller keeps its memory); or
             ``None``, which gives control back to the schedule.
             ``multiplier=`` is the multiplier of a group of ``group_lr``. Under ``vmap``, an array
             with one number per member is allowed. Arrays are copied.
@@ -157,7 +157,7 @@ def _held_values(state: Any) -> dict[str, jax.Array]:
 
 
 def _match_rank(site: Site, key: str, group: str | None, name: str, is_scale: bool) -> int:
-    """2: it is what ``group`` and ``name`` name; 1: a layer of the stack of that name; 0: not."""
+    """2: ``group`` and ``name`` mean this one; 1: a layer of the stack of that name; 0: neither."""
     part, _, base = key.rpartition("/")
     if not part:
         return 2 * (name == key and site.is_in(group))
@@ -173,8 +173,8 @@ def _match_rank(site: Site, key: str, group: str | None, name: str, is_scale: bo
 
 def _set_in_ours(state: InjectState, name: str, value: PyTree, is_scale: bool) -> InjectState:
     """Gives one hyperparameter a factor, a fixed value, its schedule back, or another one."""
-    # A knob is scale * (fixed if is_fixed else schedule). A factor keeps what it is a factor of,
-    # the schedule or a number that is held; whatever sets the value itself begins at a factor of 1.
+    # A knob is scale * (fixed if is_fixed else schedule). A new factor keeps the other operand, the
+    # schedule or a held number. A new value or schedule begins with a factor of 1.
     knob, schedules = state.knobs[name], state.schedules
     if is_scale:
         knob = knob._replace(scale=_number_like(knob.scale, value, name, is_scale=True))
@@ -190,7 +190,7 @@ def _set_in_ours(state: InjectState, name: str, value: PyTree, is_scale: bool) -
 
 
 def _shown_value(state: InjectState, name: str) -> jax.Array:
-    """What ``current`` is to show: before the first update, what that update will use."""
+    """The value for ``current`` to show: before the first update, the value of that update."""
     if name not in state.schedules:  # an opaque controller, whose value `current` overrides
         return state.values[name]
     return jnp.where(state.count == 0, upcoming_value(state, name), state.values[name])

@@ -1,4 +1,4 @@
-"""What ``jax.export`` and ``flax.serialization`` must know of the nodes of an optimizer state."""
+"""The nodes of an optimizer state, registered for ``jax.export`` and ``flax.serialization``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def register_export(tree: PyTree) -> None:
         tree: any pytree, such as an optimizer state. Only its structure is looked at.
 
     Raises:
-        TypeError: when such a step is serialized later, if a class holds static fields (those that
-            aren't leaves) that JSON can't write.
+        TypeError: when such a step is serialized later, if JSON can't write the static fields of a
+            class (its fields that aren't leaves).
 
     >>> import jax.numpy as jnp, optax
     >>> from jaxsched.optim import register_export
@@ -109,7 +109,7 @@ def _mark(record: Record) -> str:
 
 
 def _from_state(record: Record, state: dict[str, PyTree]) -> PyTree:
-    """A record from Flax's dict of it, whose fields must be those of the target."""
+    """A record from Flax's dict of it; the dict must have the fields of ``record``, the target."""
     serialization: Any = sys.modules["flax.serialization"]
     pairs, tree = one_level(record)
     names = {name for name, _ in pairs}

@@ -20,13 +20,13 @@ from jaxsched.optim._transfer import Transfer, copied
 def resume(
     saved: OptState, fresh: OptState, *, policy: Literal["checkpoint", "new"] | None = None
 ) -> OptState:
-    """The saved optimizer state, to continue by its own schedules or by those of ``fresh``.
+    """The saved optimizer state, to continue by its own schedules or by the ones of ``fresh``.
 
     Counts, moments and everything else always come from ``saved``: a new schedule goes on at the
     saved step, and Adam's bias correction isn't disturbed. The structures of the old and the new
-    schedule may differ. A new controller starts at the saved step of its base; it keeps what a
-    controller of its class remembers (all but the scale is forgotten if ``mode`` changes), and one
-    of another class has seen nothing.
+    schedule may differ. A new controller starts at the saved step of its base. It takes the memory
+    of a saved controller of its class (only the scale if ``mode`` changes). A controller of
+    another class starts without a memory.
 
     Args:
         saved: the optimizer state of the checkpoint.
@@ -64,7 +64,7 @@ def resume(
     if policy == "new":
         return write_back(fresh, Transfer("resume", saved).into(arrays), given)
     # With the checkpoint's own schedules nothing is transferred, only compared: the saved state
-    # goes on as it is. So its schedules may be others than those of `fresh`, but not its moments.
+    # goes on as it is. So its schedules may differ from the ones of `fresh`, but not its moments.
     Transfer("resume", saved, 0, only_check=True).into(arrays)
     for state, other in zip([x.state for x in ours], [x.state for x in theirs], strict=True):
         if state.count.shape != other.count.shape:
@@ -84,18 +84,18 @@ def adopt(saved: OptState, fresh: OptState, *, step: Step | None = None) -> OptS
     hyperparameters. ``saved`` may come from plain Optax (``optax.adamw(0.1)`` or
     ``optax.adamw(schedule)``), from ``optax.inject_hyperparams``, from ``inject`` with other
     schedules or controllers for other hyperparameters, or be a tree of dicts and lists, as Orbax
-    restores it without a target and ``flax.serialization`` writes it. Schedules and overrides are
-    those of ``fresh``; controllers remember what they do after ``resume``. (Dicts hold no
-    ``mode``: there it is taken to be that of ``fresh``.)
+    restores it without a target and ``flax.serialization`` writes it. Schedules and overrides come
+    from ``fresh``; controllers remember the same as after ``resume``. (Dicts hold no ``mode``: the
+    mode of ``fresh`` is assumed there.)
 
     Args:
         saved: the other state, with classes or as nested dicts.
         fresh: ``tx.init(params)`` of the optimizer that goes on. An ``nnx.Optimizer`` is changed in
             place and returned; from another one it takes its ``step`` too.
-        step: how many updates were done, where ``saved`` doesn't say. By default that is the
-            ``count`` of the injected state, which its schedules must share. Without one, all fields
-            ``count`` in that place (``ScaleByAdamState``, ``ScaleByScheduleState``, ...) must
-            agree, or, if there is none, those of the whole state.
+        step: how many updates were done, where ``saved`` doesn't say. The default is the ``count``
+            of the injected state, which its schedules must share. Without one, all fields ``count``
+            in that place (``ScaleByAdamState``, ``ScaleByScheduleState``, ...) must agree, or, if
+            there is none, all fields ``count`` of the whole state.
 
     Returns:
         A state of the structure, shapes and dtypes of ``fresh``, in arrays of its own.

@@ -25,9 +25,9 @@ from jaxsched._types import Leaf, PyTree
 
 
 class Override(NamedTuple):
-    """What ``override`` has set: ``scale * (fixed if is_fixed else schedule(step))``.
+    """The values that ``override`` has set: ``scale * (fixed if is_fixed else schedule(step))``.
 
-    Always in the state, so that a change is one of numbers only and nothing is traced again.
+    Always in the state, so that only numbers change and nothing is traced again.
     """
 
     scale: jax.Array  # hyperparameter dtype, 1 at first
@@ -39,8 +39,8 @@ class Override(NamedTuple):
         return cls(jnp.ones((), dtype), jnp.zeros((), dtype), jnp.zeros((), jnp.bool_))
 
     def apply(self, scheduled: jax.Array) -> jax.Array:
-        # Both are computed and one is chosen: whether it is fixed is a number too, of which each
-        # member of a population has its own.
+        # Both are computed and one is chosen: `is_fixed` is an array too, and each member of a
+        # population has its own.
         value = scheduled.astype(self.scale.dtype)
         return self.scale * jnp.where(self.is_fixed, self.fixed, value)
 
@@ -137,8 +137,8 @@ def find_sites(tree: PyTree) -> list[Site]:
 def map_sites(change: Callable[[Site], Any], tree: PyTree) -> PyTree:
     """``tree`` with every injected state replaced by ``change(site)``."""
     sites = iter(find_sites(tree))
-    # Both walks meet the sites in one order, so the names of the first fit the second. The state is
-    # that of the second: what is inside an outer one comes after it, and may be changed as well.
+    # Both walks meet the sites in one order, so the names of the first fit the second. The state
+    # comes from the second walk: inner sites come after the outer one, which may have changed them.
     return _visit_sites(tree, (), lambda _, state: change(next(sites)._replace(state=state)))
 
 
@@ -153,7 +153,7 @@ def write_back(opt_state: PyTree, arrays: PyTree, saved: PyTree = None) -> PyTre
         return arrays
     if not isinstance(opt_state, nnx.Optimizer):
         return _in_variables(nnx, opt_state, arrays)
-    # A user who holds this optimizer holds its variables: the new values go into the old ones.
+    # A holder of this optimizer holds its variables: the new values go into the old variables.
     if same_structure(nnx.as_pure(opt_state.opt_state), arrays):
         nnx.update(opt_state.opt_state, nnx.state(arrays))
     else:  # a schedule of another kind came with a checkpoint
@@ -207,7 +207,7 @@ def _visit_sites(tree: PyTree, path: KeyPath[Any], visit: Callable[[Any, Any], A
     leaves, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_site)
     rebuilt = []
     for sub, leaf in leaves:
-        if is_site(leaf):  # JAX stopped here, so what is inside it is walked from here
+        if is_site(leaf):  # JAX stopped here, so another walk goes on inside
             place = (*path, *sub)
             leaf = visit(place, leaf)
             inner = _visit_sites(leaf.inner_state, (*place, _INNER), visit)
@@ -223,9 +223,9 @@ _INNER = jax.tree_util.GetAttrKey("inner_state")
 # they are "learning_rate" and "weight_decay"; in chain(inject(sgd), inject(sgd)) they are
 # "0/learning_rate" and "1/learning_rate"; with partition({"a": ..., "b": ...}) "a/learning_rate".
 # The keys of dictionaries are names that a person gave (the labels of optax.partition, the names of
-# optax.named_chain). Where those leave two hyperparameters with one name, as in a chain of two
-# injected transformations, their places in the chains tell them apart; the whole path, with the
-# fields of every wrapper, does so always.
+# optax.named_chain). If two hyperparameters still have one name, as in a chain of two injected
+# transformations, their places in the chains tell them apart; the whole path, with the fields of
+# every wrapper, does so always.
 _KEYS: list[tuple[type, ...]] = [
     (jax.tree_util.DictKey,),
     (jax.tree_util.DictKey, jax.tree_util.SequenceKey),
@@ -239,8 +239,8 @@ def _named(path: KeyPath[Any], keys: tuple[type, ...]) -> str:
 
 def _prefixes(sites: list[tuple[Any, Any]]) -> list[str]:
     """The shortest prefix of each site, of three, that keeps all names apart."""
-    # Only those that clash get the next, longer text, so that a name which a log knows does not
-    # change because two others need their places.
+    # Only clashing sites get the next, longer text. So a name in a user's log does not change
+    # because two other sites need their places.
     prefixes, clashing = [""] * len(sites), {""}
     for keys in _KEYS:
         texts = [_named(path, keys) for path, _ in sites]
@@ -257,7 +257,7 @@ def _prefixes(sites: list[tuple[Any, Any]]) -> list[str]:
 
 
 def one_level(node: PyTree) -> tuple[list[tuple[str, PyTree]], PyTreeDef]:
-    """The children of a node with their names, and what puts them together again."""
+    """The children of a node with their names, and the ``treedef`` that puts them together."""
     pairs, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
     return [(path_text(path), child) for path, child in pairs], treedef
 

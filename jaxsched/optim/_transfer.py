@@ -1,7 +1,7 @@
 """The moments and the step of one optimizer state in another, leaf by leaf, by their paths.
 
-Injection is not a level of its own: what is below an ``InjectState`` (or the state of Optax's
-``inject_hyperparams``) is compared with what the other state has in that place, injected or not.
+Injection is not a level of its own: the part below an ``InjectState`` (or the state of Optax's
+``inject_hyperparams``) is compared with the other state's part in that place, injected or not.
 A state that was restored as nested dicts and lists has the same paths as the one with classes.
 """
 
@@ -31,7 +31,7 @@ Path = tuple[str, ...]
 
 
 class Transfer:
-    """Takes ``saved`` over into a fresh state; ``where`` is what the user called."""
+    """Takes ``saved`` over into a fresh state; ``where`` is the called function, for messages."""
 
     def __init__(self, where: str, saved: PyTree, step: Leaf = None, *, only_check: bool = False):
         self.where = where
@@ -41,8 +41,8 @@ class Transfer:
 
     def into(self, fresh: PyTree) -> PyTree:
         """``fresh`` with the leaves of ``saved``, and its schedules at the step of ``saved``."""
-        # First all leaves are compared, with a step of 0. Without that a state of another optimizer
-        # would be asked for its `step=`, and the answer to that would be the next error.
+        # First all leaves are compared, with a step of 0. Else the error about another optimizer's
+        # state would ask for its `step=`, and a second error would follow the user's answer.
         if not self.only_check:
             Transfer(self.where, self.saved, 0, only_check=True).into(fresh)
         else:
@@ -62,7 +62,7 @@ class Transfer:
         )
 
     def _transferred(self, fresh: PyTree, saved: PyTree, path: Path, count: Leaf) -> PyTree:
-        """``count`` is that of an injection around it, if there is one."""
+        """``count`` is the count of an injection around it, if there is one."""
         # An injection on one side only is looked through: so a plain state meets an injected one.
         # The order matters: an injected `fresh` comes first, since it sets the count for all below
         # it, and then one that only `saved` has, which is not there for the comparison.
@@ -83,7 +83,7 @@ class Transfer:
         return self._transferred_node(fresh, saved, path, count)
 
     def _transferred_node(self, fresh: PyTree, saved: PyTree, path: Path, count: Leaf) -> PyTree:
-        """A counter, an empty state, or a node whose children are compared."""
+        """A counter, an empty state, or a node with children to compare."""
         pairs, treedef = one_level(fresh)
         children = _children(saved)
         if children is None:
@@ -101,8 +101,8 @@ class Transfer:
         if _is_named(fresh) and _is_named(saved) and type(fresh) is not type(saved):
             # Two optimizers may keep arrays of the same names and shapes that mean other things.
             raise self._differs(path, _kind_text(fresh), _kind_text(saved))
-        # What only `saved` has is refused if there is a leaf in it; the other way round the leaf of
-        # `fresh` meets None below, and is refused there.
+        # A leaf that only `saved` has is refused here. A leaf that only `fresh` has meets None
+        # below, and is refused there.
         for name in sorted(children.keys() - {name for name, _ in pairs}):
             for rest, leaf in _named_leaves(children[name], (*path, name)):
                 raise self._differs(rest, "nothing", _kind_text(leaf))
@@ -146,7 +146,7 @@ class Transfer:
             return around
         else:
             counts = _count_leaves(saved, path) or _count_leaves(self.saved, ())
-        # All that count must agree, Adam and the schedule beside it. Where they don't (the count of
+        # All counts must agree, Adam's and the schedule's beside it. Where they don't (the count of
         # optax.apply_every begins again at 0), only the user knows which one the schedules mean.
         known = [np.asarray(to_host(x)) for x in counts.values() if is_concrete(x)]
         if not counts or any(not np.array_equal(known[0], x) for x in known[1:]):
@@ -170,7 +170,7 @@ class Transfer:
     def _with_schedules(
         self, fresh: InjectState, injected: Mapping[str, PyTree], count: Leaf, inner: PyTree
     ) -> InjectState:
-        """The fresh state at the saved step, with what the saved controllers remember."""
+        """The fresh state at the saved step, with the memory of the saved controllers."""
         # Without the moments of `fresh`: `inner` takes their place, and they may be most of the
         # memory.
         state = donatable_copy(fresh._replace(count=count, inner_state=()))
@@ -204,7 +204,7 @@ class Transfer:
                 "js.AbstractController."
             )
 
-        # What its state holds is unknown, a count perhaps, so its own `update` moves it on.
+        # The fields of its state are unknown, perhaps a count, so its own `update` moves it on.
         def told_nothing(controller: Any, step: Leaf) -> Any:
             return jax.lax.fori_loop(
                 0, step, lambda _, s: controller.update(s), donatable_copy(controller.init())
@@ -229,7 +229,7 @@ def _held_state(injected: Mapping[str, Any], name: str) -> PyTree:
 def _seen_controllers(
     controller: AbstractController, old: PyTree, memory: PyTree
 ) -> list[tuple[AbstractController, PyTree]]:
-    """The controllers of a saved state and what they remember, the outermost first.
+    """The controllers of a saved state with their memories, the outermost first.
 
     Where only the numbers were saved, a state is known by the names of its fields.
     """
@@ -318,7 +318,7 @@ def _injected(node: PyTree) -> dict[str, PyTree] | None:
 
 
 def _is_named(node: PyTree) -> bool:
-    """Whether its class says what it is, as a NamedTuple's does."""
+    """Whether its class has a meaning, as a NamedTuple's does and a dict's does not."""
     return not isinstance(node, (Mapping, list, tuple)) or hasattr(node, "_fields")
 
 

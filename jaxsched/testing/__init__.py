@@ -3,9 +3,9 @@
     from jaxsched.testing import check_controller, check_schedule
     check_schedule(MySchedule(...))
 
-Each law is a function that raises ``AssertionError`` with the law's words: ``LAWS`` are those of a
-schedule and steps, ``CONTROLLER_LAWS`` those of a controller and a run. The accuracy of a schedule
-needs its own reference and is not among them.
+Each law is a function that raises ``AssertionError`` with the law's words: ``LAWS`` are for a
+schedule and steps, ``CONTROLLER_LAWS`` for a controller and a run. The accuracy of a schedule needs
+its own reference and is not among them.
 """
 
 from jaxsched import _words as _words

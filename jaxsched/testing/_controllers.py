@@ -44,8 +44,8 @@ def check_controller(
             ``__call__(state, **extra)`` and known numbers.
         run: one report for each update, e.g. ``[{"value": 1.0}, {}, {"value": 0.9}]``. By default
             a metric that falls, stalls, is absent, NaN, infinite, zero and negative by turns.
-        bounds: the least and the greatest rate. By default those that an ``AbstractScaler``
-            promises; else any finite rate is allowed.
+        bounds: the least and the greatest rate. The default is the promise of an
+            ``AbstractScaler``; for others, any finite rate is allowed.
         skip: names of laws that do not apply, e.g. ``"factorizes"`` where the rate is not
             ``base(step) * scale``.
 
@@ -75,8 +75,8 @@ def default_run(seed: int = 0, steps: int = 32) -> list[Report]:
     steps = checked_whole("default_run(steps=...)", steps, 25, MANY)
     seed = checked_whole("default_run(seed=...)", seed, 0, 2**32 - 1)
     # A metric that falls to -0.5 and so changes its sign, with noise in which it stalls. Five
-    # values are odd. Between them are ordinary ones, which show what an odd one has broken. -3e38
-    # is close to the lowest float32: the sum of two overflows.
+    # values are odd. Ordinary ones between them show the damage of an odd one. -3e38 is close to
+    # the lowest float32: the sum of two overflows.
     noise = np.random.RandomState(seed).standard_normal(steps)
     values = [2.0 * 0.8**t + 0.05 * noise[t] - 0.5 for t in range(steps)]
 

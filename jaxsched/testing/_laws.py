@@ -58,8 +58,8 @@ def rescaled(subject: PyTree, factor: float) -> PyTree:
 def ulp_distance(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     """The difference of two arrays in float32 units in the last place.
 
-    Units are those of ``y``; if ``y`` changes its sign, those of its largest value: near the zero
-    of a difference, float32 has no more digits.
+    The units are the last places of ``y``, or of its largest value if ``y`` changes its sign: near
+    the zero of a difference, float32 has no more digits.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     size = np.abs(y)
@@ -110,7 +110,7 @@ def assert_numbers(subject: PyTree) -> None:
 def assert_read_back(subject: PyTree) -> None:
     """``eval(repr(s)) == s``."""
     js.Constant  # noqa: B018  # with it come all names of reprs
-    # A repr holds the names of classes. Those of the user are not in our modules, so they are taken
+    # A repr holds the names of classes. A user's classes are not in our modules, so they are taken
     # from the object itself.
     names = {**vars(js), **vars(controllers), **_classes(subject)}
     again = eval(repr(subject), names)
@@ -129,7 +129,7 @@ def copies(subject: PyTree) -> list[PyTree]:
 
 
 def _classes(subject: PyTree) -> dict[str, type]:
-    """The classes in it, by name: also those that are not ours."""
+    """The classes in it, by name: a user's classes too."""
     if isinstance(subject, Record):
         own = {type(subject).__name__: type(subject)}
         return own | _classes(list(vars(subject).values()))

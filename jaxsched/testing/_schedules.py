@@ -42,9 +42,9 @@ def check_schedule(
 
 def landmarks(schedule: Schedule) -> np.ndarray:
     """Steps at and around every boundary and the end, in the tail, and the extremes; int32."""
-    # Around an edge: the last step before it, the first after it, and what a rounding to either
-    # side would give. 2**24 + 1 is the first whole number that is not exact in float32, 2**31 - 1
-    # the last step.
+    # Around an edge: the last step before it, the first after it, and the results of a rounding to
+    # either side. 2**24 + 1 is the first whole number that is not exact in float32, 2**31 - 1 the
+    # last step.
     edges: set[float] = {0, 10, 1000}
     edges |= set(js.boundaries(schedule))
     duration = schedule.duration
@@ -77,7 +77,8 @@ def pure(schedule: Schedule, steps: np.ndarray) -> None:
         schedule(int(step))
     assert repr(schedule) == before, "a call changed the schedule"
     _laws.assert_equal(first, schedule(steps), "the same steps gave other values")
-    # A field that can be set would change hashes, and programs that were compiled with the old one.
+    # Setting a field would change the hash, and a program compiled with the old value would be
+    # wrong.
     for name in vars(schedule):
         try:
             setattr(schedule, name, 1)
@@ -91,8 +92,8 @@ def elementwise(schedule: Schedule, steps: np.ndarray) -> None:
     whole = np.asarray(schedule(steps))
     one_by_one = np.asarray([np.asarray(schedule(int(step))) for step in steps])
     _laws.assert_equal(whole, one_by_one, "an array and single steps")
-    # One program for all of them, a loop over two rows: compiling is what this law costs. 4 ulp, as
-    # XLA may contract the products and sums of one program otherwise than those of another.
+    # One program for all of them, a loop over two rows: most of this law's time is compilation. 4
+    # ulp, as XLA may contract products and sums in one program and not in another.
     even = np.resize(steps, (2, (len(steps) + 1) // 2))
 
     @jax.jit
@@ -183,11 +184,11 @@ def differentiable(schedule: Schedule, steps: np.ndarray) -> None:
 
 def _compare_with_differences(real: Schedule, steps: np.ndarray, grads: Schedule) -> None:
     """Raises unless gradients agree with central differences where the curve is smooth."""
-    # The differences are those of the curve in float64 on the host. Each number is moved by a
+    # The differences are computed on the curve in float64 on the host. Each number is moved by a
     # millionth of itself to both sides. Where the two slopes differ by more than a thousandth there
-    # is a kink, such as an end or the bound of a `js.Clip`; the gradient is that of one side there,
-    # and is not compared. The tolerance is what float32 leaves of a gradient, and what rounding
-    # does to the differences.
+    # is a kink, such as an end or the bound of a `js.Clip`; the gradient holds for one side only
+    # there, and is not compared. The tolerance covers the float32 error of a gradient and the
+    # rounding errors of the differences.
     host = jax.tree.map(lambda x: np.asarray(x, np.float64), real)
     leaves, tree = jax.tree.flatten(host)
     inside = (steps >= 0) & (steps <= 2**24)  # beyond, a step is not exact in float32

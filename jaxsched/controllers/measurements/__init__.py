@@ -1,1 +1,1 @@
-"""What controllers measure: an averaged copy of the weights, its gap, the sharpness."""
+"""Measurements for controllers: an averaged copy of the weights, its gap, the sharpness."""

@@ -22,9 +22,9 @@ class Average(NamedTuple):
     .. math:: m_n = m_{n-1} + r_n\,(w_n - m_{n-1}), \quad
         r_n = \tfrac1n \text{ or } \frac{1 - d}{1 - d^n}
 
-    Means are kept in float32 whatever the weights are (what is wider stays). Leaves of other dtypes
-    (counters, random keys) are those of the last ``add``. Batch statistics are not weights: measure
-    them again at the mean, or average them too and check the loss in quality.
+    Means are kept in float32, or in the weights' dtype if it is wider. Leaves of other dtypes
+    (counters, random keys) are taken from the last ``add``. Batch statistics are not weights:
+    measure them again at the mean, or average them too and check the loss in quality.
 
     >>> import jax.numpy as jnp
     >>> from jaxsched.controllers import Average

@@ -27,7 +27,7 @@ def averaging_gap(losses: ArrayLike, averaged: ArrayLike) -> Gap:
 
     Args:
         losses: losses of the examples at the iterate, positive, [n] (or their mean, []).
-        averaged: those at the averaged weights, of the same shape.
+        averaged: the losses at the averaged weights, of the same shape.
 
     Returns:
         A ``Gap``; 0 where a mean isn't positive and finite. It goes through ``jit`` and ``vmap``.

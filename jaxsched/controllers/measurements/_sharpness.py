@@ -34,8 +34,8 @@ def sharpness(
         loss: a function of the weights; an array of losses is averaged.
         weights: a tree of floating arrays.
         scale: None, or a tree of positive arrays like ``weights``: the optimizer's factors of the
-            gradient, for Adam ``1 / (sqrt(nu_hat) + eps)``. The curvature is then that of the
-            preconditioned problem.
+            gradient, for Adam ``1 / (sqrt(nu_hat) + eps)``. The result is then the curvature of
+            the preconditioned problem.
         steps: Hessian-vector products, at least 1, each about as costly as two gradients. It
             converges from below.
         seed: of the first direction.
