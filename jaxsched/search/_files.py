@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and that are right or refused.
+"""Files are whole or absent, and right or refused.
 
 A file is an npz with nothing compressed. Its member ``index`` is a digest and JSON: a value, and
 the name, dtype, shape and digest of each of the other members, which are bytes. Storage flips bits
@@ -41,12 +41,11 @@ _DIGEST = 16  # bytes
 
 
 class Damaged(ValueError):
-    """A file with other content than was written; the message names the file, the part and the
-    cause."""
+    """A file with other content than was written; the message names the file and the part."""
 
 
 class TooLarge(Damaged):
-    """A file that may be whole, and is larger than the memory that this process may use."""
+    """A file that may be whole, and is larger than the memory allowed to this process."""
 
 
 def write(path: Path, meta: object, arrays: Arrays) -> None:

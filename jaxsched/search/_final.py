@@ -67,7 +67,7 @@ def final_score(
     """Trains the best trial once more with every seed, and scores it on the test data.
 
     A sweep does not keep the states of all trials, for their memory. Training again costs one
-    trial, and at width 1 (which is used here) gives the bits of the sweep's run at that width.
+    trial, and at width 1 (used here) gives the bits of the sweep's run at that width.
     After a cross-validation the winner is trained on all data but the test data
     (``task.everything()``).
 
@@ -102,7 +102,7 @@ def final_score(
     # A sweep of one trial: the same plan, ledger and loop as in `sweep`, without a store.
     request = _request(result, best, devices)
     plan = make_plan(trained, (best.trial,), request, owner=given)
-    # Pooled it is trained on other data than in the sweep, so the folds of that are traced again.
+    # Pooled it is trained on other data than in the sweep, so the sweep's folds are traced again.
     _check_task(given, result, None if pooled else plan.folds, best)
     # Only now is `test` traced: no sweep has a program that knows the test data.
     plan = dataclasses.replace(plan, folds=(plan.folds[0].with_test("final_score"),))

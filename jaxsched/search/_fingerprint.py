@@ -184,7 +184,7 @@ class Walk:
     """
 
     # A digest covers the type's name and the parts of a value. Most parts are digests
-    # themselves: a tree of hashes, where a jaxpr that is called twice is one branch. Stores and
+    # themselves: a tree of hashes, where a jaxpr called twice is one branch. Stores and
     # results on disk name their runs by it. So a change here, for any value that a task may hold,
     # makes all its stored runs unknown, and they are trained again.
 

@@ -60,7 +60,7 @@ class Bar:
         self._last = time.monotonic()
         self._read_finished()
         # A trial counts a shared trunk as its own, so that 100 % are all trials. The rate counts
-        # the updates that were trained: it tells how fast the machine is.
+        # the trained updates: it shows how fast the machine is.
         rate = self._ledger.steps_trained / max(self._last - self._begun, 1e-9)
         done = self._updates_done()
         ended = int((done == self._planned).sum())

@@ -91,7 +91,7 @@ def sweep(
         maximize: whether more of it is better; must be given, but for the loss, which is minimized.
         stopping: ``SuccessiveHalving`` or ``MedianRule`` to give trials up early.
         limit: a training loss above it counts as diverged.
-        width: runs that are vectorized together. ``None``: 1 on a CPU, else "auto": the fastest of
+        width: runs vectorized together. ``None``: 1 on a CPU, else "auto": the fastest of
             some widths that fit into memory (measured only if the sweep is long enough to pay for
             it). If memory runs out all the same, it is halved with a warning. A checkpoint gives
             runs trained after that to the same call only: their bits are of no one width.
@@ -100,8 +100,8 @@ def sweep(
             By default all local accelerators; or the CPU, with a thread for each core that the
             process may use and that XLA leaves idle, as measured (``info.threads`` tells). A
             ``jax.sharding.Mesh`` (with Auto axes) trains one run at a time on all of its devices,
-            laid out as ``task.init`` constrains its state; with ``join``, on those of several
-            processes, which must all make the same call.
+            laid out as ``task.init`` constrains its state; with ``join``, on the devices of
+            several processes, which must all make the same call.
         shard: ``(i, n)``: trains only the trials of process ``i`` of ``n``. The processes do not
             communicate. They share a checkpoint, and the same call without ``shard`` then takes
             everything from it; or ``merge`` joins their results. "auto": the pair of this process
@@ -109,12 +109,12 @@ def sweep(
         executor: trains in the workers of an executor (docs/clusters.md): a process pool that
             spawns, Dask's ``client.get_executor(pure=False)``, one of submitit, or anything else
             with ``submit(fn, *args)``, whose answers have ``done()``, ``exception()`` and
-            ``result()``; or a function that makes one, which is called again if the executor
-            breaks. They share ``checkpoint``, by default a temporary directory of this machine.
+            ``result()``; or a function that makes one, called again if the executor breaks. The
+            workers share ``checkpoint``, by default a temporary directory of this machine.
         units: into how many parts their work is cut; by default about four for each worker, of at
             most 30 s. There are more if there are more folds and seeds.
         checkpoint: a directory, created if missing, for any number of sweeps, one after another or
-            at once. No sweep trains again the runs of another: after a kill the same call goes on,
+            at once. No sweep repeats the training of another: after a kill the same call goes on,
             and a sweep of more trials, seeds, folds or steps trains the missing part, on any number
             of devices, with the same results, bit for bit. Ctrl-C (or SIGTERM) then finishes the
             segments under way and saves before it exits.
@@ -127,7 +127,7 @@ def sweep(
 
     Raises:
         TypeError: if the task is not one, changes shapes or dtypes, or its metrics are not scalars.
-        ValueError: for a bad argument, a hyperparameter that has no effect on the state that
+        ValueError: for a bad argument, a hyperparameter without effect on the state that
             ``step`` returns, or a checkpoint that is something else, always before any training;
             and if ``batches`` end too early.
         RuntimeError: if a unit of an ``executor`` cannot be trained, after all others have been;

@@ -100,7 +100,7 @@ def valley(lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None) -> 
     curve = _checked_curve("valley", lrs, losses, mask)
     size, place = curve.lrs.size, jnp.arange(curve.lrs.size)
 
-    # A subsequence that ends at i is a subsequence that ends at an earlier, higher point, and i.
+    # A subsequence with the end i is one with an earlier, higher end, and i.
     def longest_to(i: jax.Array, lengths: jax.Array) -> jax.Array:
         before = (place < i) & (curve.losses[i] < curve.losses)
         return lengths.at[i].set(1 + jnp.max(jnp.where(before, lengths, 0)))

@@ -29,7 +29,7 @@ from jaxsched.search.tasks._process import uncollected
 def compile_ahead(ledger: Ledger, programs: Iterable[Program], device: jax.Device) -> None:
     """Compiles the functions that the open runs of a ledger will call, on one device.
 
-    An error that is suppressed here is raised again by the call itself, and handled there.
+    The call itself raises an error suppressed here again, and the caller handles it.
     """
     enter, known, waiting = in_force(), set[Wrapped](), deque[Future[None]]()
 

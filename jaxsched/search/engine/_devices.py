@@ -22,7 +22,7 @@ from jaxsched._types import PyTree
 
 @dataclasses.dataclass(frozen=True)
 class MeshDevices:
-    """All devices of a mesh as one place: an array that is put there is on each of them."""
+    """All devices of a mesh as one place: an array put there is on each of them."""
 
     mesh: Mesh
 

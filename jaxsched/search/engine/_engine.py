@@ -47,7 +47,7 @@ class Backend:
     width: Any  # int, the lanes of a program
 
     def compile_ahead(self, ledger: Ledger) -> None:
-        """Compiles the functions that the open runs of the ledger will call, if that is quicker.
+        """Compiles the functions that the open runs of the ledger will call, if this is quicker.
 
         On a mesh each function is compiled when all processes call it, in one order.
         """
@@ -180,7 +180,7 @@ class Engine:
         plan, threads, pacer = self._plan, self._backend.threads, self._pacers[number]
         device = self._backend.devices[number]
         arrays = self._arrays(number, lanes[0].key.fold)
-        # A program has one width. Spare lanes repeat the first run, whose data are valid; their
+        # A program has one width. Spare lanes repeat the first run, with valid data; their
         # measurements are never read.
         padded = [*lanes, *[lanes[0]] * (program.width - len(lanes))]
         state = program.stack([self._state(number, run, arrays) for run in padded])
@@ -250,7 +250,7 @@ class Engine:
     ) -> RunCurves:
         """The curves of a run after a segment; its measurements are in the lane ``at``.
 
-        The program returns curves and no step of divergence, so that is found here, by the
+        The program returns curves and no step of divergence, so it is found here, by the
         program's own comparison in float32. There a limit of 0.1 is 0.1000000015: compared in
         float64, a loss between both would have diverged here and not in the program.
         """

@@ -47,6 +47,6 @@ class Feed:
 
 
 def padded(rows: ArrayLike, length: int) -> np.ndarray:
-    """Padded to the rows of a program with the last one, which is valid data (zeros may not be)."""
+    """Padded to the rows of a program with the last one: valid data (zeros may not be)."""
     rows = np.asarray(rows)
     return np.concatenate([rows, np.broadcast_to(rows[-1:], (length - len(rows), *rows.shape[1:]))])

@@ -68,7 +68,7 @@ class Store:
             run: as it began to go on.
             lanes: how many go on together.
             kept: the last step at which there is a state.
-            at: the step that is reached.
+            at: the step reached.
             speed: updates in a second, or 0 if it is unknown.
         """
         return None
@@ -105,7 +105,7 @@ class Ledger:
     Attributes:
         finished: the runs of completed stages, Key -> curves.
         stopped: int64 [trials], the rung at which a trial was given up, or -1.
-        rungs_decided: the number of rungs that have been compared.
+        rungs_decided: the number of compared rungs.
         steps_trained: updates of this call.
         units: of workers, how many have ended, and of how many; empty without workers.
         stop_requested: whether the segments under way are the last ones.
@@ -143,7 +143,7 @@ class Ledger:
 
     @property
     def stored(self) -> int:
-        """Updates that were not trained, since the store held them."""
+        """Updates not trained here, since the store held them."""
         keys = self.finished.keys() | {run.key for run in self.unfinished()}
         return sum(count for key, count in self._stored.items() if key in keys)
 
@@ -256,7 +256,7 @@ class Ledger:
     def recall(self) -> Recalled:
         """Files all runs that the store holds; then decide the rungs, and call ``reopen``.
 
-        It goes down the tree from the roots, which are all that is known with an empty store. With
+        It goes down the tree from the roots: with an empty store only they are known. With
         controllers it ends at a missing run: how that one forks is unknown until it is evaluated.
         """
         store, plan, recalled = self.store, self.plan, Recalled()
@@ -279,7 +279,7 @@ class Ledger:
         return recalled
 
     def reopen(self, recalled: Recalled) -> None:
-        """Opens the runs that the store lacks, each at the last state that it holds.
+        """Opens the runs that the store lacks, each at its last stored state.
 
         It goes up the tree: a run without any state needs the state at the end of its parent. The
         parent is then trained again, from its own last state, with the same bits. To start over

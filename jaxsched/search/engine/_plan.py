@@ -47,11 +47,11 @@ class Plan:
     limit: float = math.inf  # a training loss above it counts as diverged
     rungs: Sequence[int] = ()  # steps at which trials are compared and some are stopped
     share_prefixes: bool = True  # whether trials with equal values are trained once
-    width: int | str | None = None  # lanes that were asked for, as in ``sweep``
+    width: int | str | None = None  # the requested lanes, as in ``sweep``
     train: tuple[str, ...]  # names of the metrics
     validation: tuple[str, ...] = ()  # likewise; without any, nothing is evaluated
     doubt: str = ""  # a warning before the training, or ""
-    caller: str = "sweep"  # the function that was called, for messages
+    caller: str = "sweep"  # the called function, for messages
     of_all: Plan | None = None  # the plan of all trials, if this is that of a shard
 
     def shard(self, index: int, count: int) -> Plan:

@@ -272,7 +272,7 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
 class FunctionCache(Generic[T]):
     """A cache of the last few functions, each for as long as its task lives.
 
-    A task by itself is not a sufficient key: its methods may close over values that have changed.
+    A task by itself is not a sufficient key: its methods may close over changed values.
     So the caller's key describes the whole computation, all constants included. A sweep of many
     folds may use more than a few functions. The next sweep asks in the same order, and each of the
     last few would be dropped just before its turn. So functions that a program still uses stay,

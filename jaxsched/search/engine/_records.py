@@ -105,7 +105,7 @@ class OpenRun:
 
 
 class LaneState(NamedTuple):
-    """The state of one of several runs that are vectorized together.
+    """The state of one of several runs vectorized together.
 
     ``lanes`` unstacks the batch at its first call. Between two segments of the same runs it isn't
     called: the batch goes on as it is.

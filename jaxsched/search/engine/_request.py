@@ -37,7 +37,7 @@ class Request:
     """The arguments of ``sweep``, where their meanings are documented. Each error names its cause.
 
     After the checks ``seeds`` are numbers, ``devices`` a mesh, a tuple or ``None``, ``shard`` a
-    pair. ``checkpoint`` is the path of a writable directory, which was made if it was missing.
+    pair. ``checkpoint`` is the path of a writable directory, made if it was missing.
     """
 
     steps: int | None = None
@@ -245,7 +245,7 @@ def _checked_devices(given: object) -> Mesh | Devices | None:
 
 
 def _made_directory(given: object) -> Path:
-    """The path of a directory, which is made; a file in it shows that it can be written."""
+    """The path of a directory, made if missing; a file in it shows that it can be written."""
     path = checked_path("sweep(checkpoint=...)", given)
     if os.path.islink(path) and not os.path.exists(path):
         raise ValueError(

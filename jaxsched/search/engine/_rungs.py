@@ -54,7 +54,7 @@ class _TrialPaths:
     """How far the trials are at a rung. Every finished run is looked at once, not at every rung.
 
     A trial's path is a chain of runs. Only its last part up to the rung counts, and is kept for
-    each fold and seed. A store may have runs beyond a rung that is not decided yet. So each run
+    each fold and seed. A store may have runs beyond an undecided rung. So each run
     waits in the bucket of the first rung at or after its end. When its rung comes, a bucket is
     taken in, from the earliest start on.
     """
@@ -87,7 +87,7 @@ class _TrialPaths:
         return reached
 
     def _read_up_to(self, rung: int) -> None:
-        """Takes in the runs that have been finished since the last call, up to a rung."""
+        """Takes in the runs finished since the last call, up to a rung."""
         plan = self._ledger.plan
         if self._read is not self._ledger.finished:  # of workers: read from the store as a whole
             self._start_over()
@@ -134,7 +134,7 @@ def _distinct_runs(
         tied.setdefault(cost, []).append(trial)
     shared, runs = plan.share_prefixes and not plan.table.controlled, []
     for cost, trials in tied.items():
-        # Trials that were one run have the same parts, as objects: that is the quickest to tell.
+        # Trials of one run have the same parts, as objects: this is the quickest test.
         groups: dict[object, list[int]] = {}
         for trial in trials:
             groups.setdefault(tuple(map(id, parts_of[trial])), []).append(trial)

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxsched.search.engine._values import BLOCK, ScheduleValues
 
-_BYTES = 128 << 20  # of values that are sorted at once
+_BYTES = 128 << 20  # of values sorted at once
 
 
 @dataclasses.dataclass(frozen=True)

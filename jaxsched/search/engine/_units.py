@@ -31,11 +31,11 @@ class Unit:
     fold: int
     seed: int
     trials: tuple[int, ...]
-    updates: int  # that are missing
+    updates: int  # the missing ones
 
 
 class Cut(NamedTuple):
-    """Units, the longest first, and the updates that are trained again since several need them."""
+    """Units, the longest first, and the updates trained again since several need them."""
 
     units: list[Unit]
     repeated: int
@@ -53,7 +53,7 @@ def cut(
     Args:
         ledger: reopened.
         until: stages that begin there or later are left out; ``None`` for none.
-        most: of the updates that are missing: how many units there may be. There are more if there
+        most: missing updates -> how many units there may be. There are more if there
             are more folds and seeds.
         least: trials of a unit, if there are so many: the lanes that train side by side.
         workers: their number. With it there are fewer units where more would repeat too much.

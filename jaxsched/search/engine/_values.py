@@ -202,7 +202,7 @@ def _horizon(name: str, followed: list[Followed], steps: int | None, updates: in
 def _why_unknown(
     followed: list[Followed], lasting: list[AbstractSchedule], lengths: list[float], longest: float
 ) -> str:
-    """Why the longest of the schedules that have an end does not tell how long to train; or ""."""
+    """Why the longest schedule with an end does not say how long to train; or ""."""
     if longest < 1:
         why = f"it lasts {longest:g} steps." if lasting else "no schedule of it has an end."
         shown = repr(followed)

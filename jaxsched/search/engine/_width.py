@@ -1,4 +1,4 @@
-"""The width (runs that are vectorized together): measured, and bounded by memory."""
+"""The width (runs vectorized together): measured, and bounded by memory."""
 
 from __future__ import annotations
 

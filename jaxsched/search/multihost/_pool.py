@@ -57,7 +57,7 @@ class Lost(Exception):
 
 
 class Pool:
-    """An executor; or a function that makes one, which is called again if the executor breaks."""
+    """An executor; or a function that makes one, called again if the executor breaks."""
 
     def __init__(self, given: Any):
         self._make = None if hasattr(given, "submit") else given

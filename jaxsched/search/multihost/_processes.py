@@ -19,7 +19,7 @@ from jaxsched.search.store._fields import Fields, difference, identifying
 T = TypeVar("T")
 # Errors that one process may meet in its files; all others must raise them too.
 _ERRORS = (Damaged, ValueError, RuntimeError, OSError)
-_MOST = 1 << 30  # bytes that are sent at once
+_MOST = 1 << 30  # bytes sent at once
 
 
 @known_arguments
@@ -40,7 +40,7 @@ def join(
 
     ``join()`` finds the cluster that JAX finds: SLURM, Open MPI, Kubernetes, Cloud TPU. With an
     address, a cluster's environment is not read. The coordinator has no authentication. With an
-    address it listens there only; in a cluster that was found, at every interface, unless
+    address it listens there only; in a cluster found by JAX, at every interface, unless
     JAX_COORDINATOR_BIND_ADDRESS says otherwise.
 
     Args:

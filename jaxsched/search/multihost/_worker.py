@@ -46,7 +46,7 @@ class Work:
     outline: Plan  # the plan, without its trials, task and stages
     settings: dict[str, Any]  # of JAX, in the driver
     directory: str  # of the store
-    flag: str  # a file in it that is there while the driver is
+    flag: str  # a file in it, there while the driver is
     driver: str  # its host and process
     writer: str  # its name in the store
     every: float  # seconds between saves
@@ -149,7 +149,7 @@ def describe(work: Work, trials: object, token: str) -> Report:
 
 # A unit is trained by the same ledger, engine and store as a sweep in one process: it is a sweep of
 # a few trials, one fold and one seed, in a directory that others share. So a worker behaves as a
-# sweep that was killed, and the driver needs no messages from it: the next attempt finds the saves
+# killed sweep, and the driver needs no messages from it: the next attempt finds the saves
 # of the last one, wherever it runs.
 @_errors_as_reports
 def train(work: Work, part: Part, token: str) -> Report:
@@ -159,7 +159,7 @@ def train(work: Work, part: Part, token: str) -> Report:
         ValueError: if this worker would give other bits than the driver expects.
     """
     directory = _UnitDirectory(Path(work.directory), part.files, work.writer + part.name)
-    # A name of its own: an attempt that was given up may be alive, or an executor call this twice.
+    # A name of its own: an abandoned attempt may be alive, or an executor call this twice.
     writer = work.writer + part.name + uuid.uuid4().hex[:12]
     try:
         plan, backend, store = _prepared_unit(work, part, directory, writer)

@@ -45,7 +45,7 @@ from jaxsched.search.store._states import States
 from jaxsched.search.store._store import StageStore
 from jaxsched.search.tasks._protocol import Task
 
-_SECONDS = 30.0  # the most that a unit should take: then workers that are slow are evened out
+_SECONDS = 30.0  # the most that a unit should take: this evens slow workers out
 _LEAST = 1.0  # the least: each unit costs about a tenth of a second beside its training
 _EACH = 4  # units for each worker, if they are within these bounds
 _WORKERS = 16  # where their number is not known
@@ -155,16 +155,16 @@ class WorkersBackend(AbstractBackend):
         return self
 
     def run(self, until: int | None) -> None:
-        """Trains all that is missing before the step ``until``, and reads it from the store.
+        """Trains the missing runs before the step ``until``, and reads it from the store.
 
         Raises:
             RuntimeError: after all others have ended, if a unit could not be trained.
         """
         ledger = self._ledger
         ledger.begin(until)
-        self._flag.touch()  # again: the flags of drivers that were killed are deleted, and it
+        self._flag.touch()  # again: the flags of killed drivers are deleted, and it
         # A worker's word is not believed: only runs in the store are known. All units may end and
-        # some records be lacking, from a file that was damaged or deleted in between. These few are
+        # some records be lacking, from a file damaged or deleted in between. These few are
         # cut into units again.
         for _ in range(1 + LOSSES):
             units = self._cut(until)

@@ -47,7 +47,7 @@ class StoreDirectory:
 
     @contextlib.contextmanager
     def locked(self, writer: str) -> Iterator[None]:
-        """Holds the name of a writer, whose unfinished files are deleted.
+        """Holds the name of a writer, and deletes its unfinished files.
 
         Raises:
             RuntimeError: if another one does.

@@ -1,7 +1,7 @@
 """The identity of a sweep: its programs, its data, and all else that changes numbers.
 
 Stores, shards, meshes and final scores compare these texts, name by name, before any training.
-Values that are too long to be shown are digests.
+Values too long to show are digests.
 """
 
 from __future__ import annotations

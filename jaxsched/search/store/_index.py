@@ -37,7 +37,7 @@ class RunPath(NamedTuple):
 
 
 class _Other(NamedTuple):
-    """Runs that were read."""
+    """Runs read from a file."""
 
     root: Root
     batches: str  # the point from which the batches differ, if nothing else does
@@ -74,7 +74,7 @@ class Index:
         self._files.add(path)
 
     def refresh(self) -> None:
-        """Reads the files that were not there before.
+        """Reads the new files.
 
         Warns:
             UserWarning: if there are runs, but none of this task on these data, or files of an
@@ -112,7 +112,7 @@ class Index:
 
     def _take(self, file: str, root: Root, number: int, pieces: list[Piece]) -> str:
         """Takes the pieces of one of our roots; returns how its batches differ from ours, if so."""
-        # A root whose batches are others from some update on serves up to there.
+        # A root with other batches from some update on serves up to there.
         until, leaves = self._names.rows[number].agreed(root.start, root.stop, root.sums)
         self.machines[file] = root.notes.get("machine", "")
         for piece in pieces:

@@ -58,7 +58,7 @@ class Marks:
         return step if step < stop else None
 
     def _apart(self, lanes: int, speed: int) -> float:
-        """The least updates between states that are kept of a run."""
+        """The least updates between a run's kept states."""
         seconds = _CUT + lanes * (_STATE + _BYTE * self._state_bytes)
         return max(1.0, _SHARE * seconds * (speed or math.inf))
 

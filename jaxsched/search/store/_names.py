@@ -56,7 +56,7 @@ class Names:
 
         Args:
             number: of its fold and seed.
-            values: hashlib's, of the values that were applied.
+            values: hashlib's, of the applied values.
             step: the number of the update.
             narrowed: as of an ``OpenRun``; for states.
         """

@@ -41,7 +41,7 @@ class Rows:
         self._leaves = [jax.tree_util.keystr(path) for path, _ in paths]
         self._size = _SUM * len(paths)
         self._block = (1 << at_first.bit_length() - 1) // _BLOCKS  # batches
-        self._starts: list[int] = []  # of the blocks that are looked at
+        self._starts: list[int] = []  # of the checked blocks
         self._sums = bytearray()
         self._end = 0
         self._digested: list[int] = []  # in order; their digests are extended, not made anew

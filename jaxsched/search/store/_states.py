@@ -31,7 +31,7 @@ class States:
         on_damage: is given a file, and its error.
 
     Attributes:
-        kept: the points whose states are never deleted.
+        kept: the points of states that are never deleted.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class States:
         self._directory, self._like, self._on_damage = directory, like, on_damage
         self._files: dict[Path, _Entries] = {}  # each file is read once
         self._index: dict[str, list[tuple[Path, int]]] | None = None
-        self._arrays: dict[Path, dict[str, Any]] = {}  # of files that are in use
+        self._arrays: dict[Path, dict[str, Any]] = {}  # of files in use
         self.kept = set[str]()
 
     def forget(self) -> None:
@@ -48,7 +48,7 @@ class States:
         self._index = None
 
     def close(self) -> None:
-        """Drops the arrays that were read."""
+        """Drops the read arrays."""
         self._arrays = {}
 
     def at(self, point: str) -> list[tuple[Path, int]]:

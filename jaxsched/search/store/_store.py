@@ -1,8 +1,8 @@
 """The store of stages: measurements and states, named by all the input that a run has read.
 
-The point of a run at a step is a digest of the task's identity, of the values that were applied and
-of the batches that were read before it. It does not depend on the sweep, nor on the ends of its
-stages: so one sweep goes on from the runs of another, longer or with more trials.
+The point of a run at a step is a digest of the task's identity, of the values applied and the
+batches read before it. It does not depend on the sweep, nor on the ends of its stages: so one sweep
+goes on from the runs of another, longer or with more trials.
 
 ``records-*.npz`` hold pieces of curves. ``ends-*.npz`` hold the states at the ends of stages, and
 ``marks-*.npz`` states between them, where another sweep is likely to fork. All of them stay for
@@ -101,7 +101,7 @@ class StageStore(Store):
         return self._index.empty
 
     def refresh(self) -> None:
-        """Reads the files that were not there before."""
+        """Reads the new files."""
         self._states.forget()
         self._index.refresh()
 
@@ -131,7 +131,7 @@ class StageStore(Store):
         digest, start, at, states = run.path.values.copy(), stage.start, stage.start, []
         # A state is found by its point alone. Each point takes two digests: a million updates would
         # take two million. But where a state is saved a piece ends (``save`` calls ``_add`` first),
-        # so it is enough to ask at the ends of the pieces that were found. Forwards, since a digest
+        # so it is enough to ask at the ends of the pieces found. Forwards, since a digest
         # can only be extended. The last state found is loaded, and an earlier one only if its file
         # is damaged.
         bounds = self._bounds.get(run.key, ())  # of an empty store: it was not looked for
