@@ -331,7 +331,7 @@ def _check_task(
     count = int(expected["folds"])
     longest = int(expected["steps"])
     if folds is None:
-        # By the names of this trial. All trials of a sweep schedule the same hyperparameters.
+        # With the names of this trial: all trials of a sweep schedule the same hyperparameters.
         names = tuple(sorted(best.trial.schedules))
         folds = trace_folds(task, count if count > 1 else None, names, longest)
     fields = task_fields(folds, result.seeds, longest, all_batches=False)

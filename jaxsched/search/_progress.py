@@ -38,7 +38,7 @@ class Bar:
         self._ledger, self._bar = ledger, bar
         self._metric = printable(plan.objective.metric)
         self._runs = len(plan.runs)
-        # Of every trial, since it is unknown yet how often controllers separate trials.
+        # All trials count, since it is unknown yet how often controllers separate them.
         self._planned = plan.table.horizons * self._runs
         self._task = bar.add_task("sweep", total=int(self._planned.sum()), note="")
         self._last = self._took = 0.0

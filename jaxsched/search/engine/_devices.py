@@ -52,7 +52,7 @@ Place: TypeAlias = jax.Device | MeshDevices  # where the arrays of one thread li
 def laid_out(
     shape: tuple[int, ...], sharding: Sharding, part: Callable[..., np.ndarray]
 ) -> jax.Array:
-    """An array of parts on the host, on several devices; explicitly, which JAX's own is not."""
+    """An array of parts on the host, on several devices; explicitly, unlike JAX's own."""
     with jax.transfer_guard_host_to_device("allow"):
         return jax.make_array_from_callback(shape, sharding, part)
 

@@ -1,4 +1,4 @@
-"""Metrics: the ones that a sweep asks for, and the ones that its controllers read."""
+"""Metrics that a sweep asks for, or its controllers read."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ class Pacer:
     Shorter ones would cost calls; longer ones would delay progress, checkpoints and Ctrl-C.
     Results do not depend on it: the bounds of a segment are values.
 
-    It begins with 8: of a large model they may take seconds. Each segment that is collected allows
-    four times as many: of a tiny model they have 8, 8, 8, 32, 128, 512, 2048, 4096 (a chunk), since
+    It begins with 8, which may take seconds with a large model. Each collected segment allows four
+    times as many: with a tiny model they have 8, 8, 8, 32, 128, 512, 2048, 4096 (a chunk), since
     two are in flight when the first is collected.
 
     Attributes:

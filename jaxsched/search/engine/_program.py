@@ -255,7 +255,7 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
             if vectorized:  # alone, a run that has diverged leaves the loop instead
                 select = lambda alive, *pair: jax.tree.map(partial(jnp.where, alive), *pair)
                 after = jax.vmap(select)(alive, after, state)
-            # Of a frozen lane too: the host knows from the losses which of them count.
+            # A frozen lane's too: the host knows from the losses which metrics count.
             curves = {k: _written(curves[k], v, i) for k, v in metrics.items()}
             # `<=` is False for a NaN.
             alive = alive & jnp.isfinite(metrics["loss"]) & (metrics["loss"] <= limit)

@@ -20,7 +20,7 @@ def shard_of_job() -> tuple[int, int]:
     if _SLURM + "ID" in os.environ:
         numbers = {n: _number_in_environment(_SLURM + n) for n in ("ID", "MIN", "MAX", "COUNT")}
         step = _number_in_environment(_SLURM + "STEP", "1")
-        # Of a list of numbers, such as --array=1,2,7, a task knows only the ends and the length.
+        # A task knows only the ends and the length of a list of numbers, such as --array=1,2,7.
         own = range(numbers["MIN"], numbers["MAX"] + 1, max(step, 1))
         if step < 1 or len(own) != numbers["COUNT"] or numbers["ID"] not in own:
             raise ValueError(

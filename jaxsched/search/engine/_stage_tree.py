@@ -85,7 +85,7 @@ class _SortedTrials:
 
     def at(self, positions: slice | np.ndarray) -> tuple[int, ...]:
         """The numbers of the trials at some positions, in their own order."""
-        # Of the same Python integers, however many stages a trial has.
+        # All stages of a trial share one Python integer for it.
         return tuple(self._numbers[np.sort(self._order[positions])])
 
     def shared(self, low: int, high: int) -> int:

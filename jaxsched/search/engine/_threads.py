@@ -37,7 +37,7 @@ class Threads:
     def __init__(self, most: int, cores: int | None = None, small: bool = False):
         self._numbers, self._cores, self._small = list(range(most)), cores or most, small
         self._count, self._seconds = most if cores is None else 1, _SECONDS
-        # Of the first thread, in one call of `run`.
+        # The clock of the first thread, in one call of `run`.
         self._began, self._unlocked = math.inf, 0.0
         self._looked: tuple[float, float] | None = None  # wall and CPU time
         self._start: Callable[[int], None]

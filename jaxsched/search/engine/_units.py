@@ -53,8 +53,8 @@ def cut(
     Args:
         ledger: reopened.
         until: stages that begin there or later are left out; ``None`` for none.
-        most: missing updates -> how many units there may be. There are more if there
-            are more folds and seeds.
+        most: missing updates -> how many units there may be. There are more if there are more
+            folds and seeds.
         least: trials of a unit, if there are so many: the lanes that train side by side.
         workers: their number. With it there are fewer units where more would repeat too much.
     """

@@ -188,7 +188,7 @@ def _size_in_two_numbers(data: bytes) -> np.ndarray:
 
 
 def _padded_to_power(data: bytes, size: int) -> np.ndarray:
-    """Of a power of two, since every other length compiles another program."""
+    """Padded to a power of two, since each new length compiles a program."""
     padded = np.zeros(max(1024, 1 << (size - 1).bit_length()), np.uint8)
     padded[: len(data)] = np.frombuffer(data, np.uint8)
     return padded

@@ -155,14 +155,14 @@ class WorkersBackend(AbstractBackend):
         return self
 
     def run(self, until: int | None) -> None:
-        """Trains the missing runs before the step ``until``, and reads it from the store.
+        """Trains the missing runs before the step ``until``, and reads them from the store.
 
         Raises:
             RuntimeError: after all others have ended, if a unit could not be trained.
         """
         ledger = self._ledger
         ledger.begin(until)
-        self._flag.touch()  # again: the flags of killed drivers are deleted, and it
+        self._flag.touch()  # again: it is deleted with the flags of killed drivers
         # A worker's word is not believed: only runs in the store are known. All units may end and
         # some records be lacking, from a file damaged or deleted in between. These few are
         # cut into units again.
@@ -183,7 +183,7 @@ class WorkersBackend(AbstractBackend):
                 f"{self.path} still lacks some of them. Does something delete its files, or do the "
                 "task's batches differ between processes?"
             )
-        if until is None:  # of units, which have all ended, and of attempts that were lost
+        if until is None:  # files of ended units and of lost attempts
             for pattern in (f"states-{self._work.writer}*", f"*-{self._work.writer}*.tmp"):
                 for path in self.path.glob(pattern):
                     path.unlink(missing_ok=True)

@@ -101,7 +101,7 @@ class StoreDirectory:
         def delete() -> None:
             states = sorted(self.path.glob(f"states-{writer}-*.npz"))
             old = [] if keep is None else states[:-keep]
-            # Names with no word in front are the flags of drivers that were killed.
+            # Names with no word in front are the flags of killed drivers.
             for path in [*old, *self.path.glob(f"*{writer}-*.tmp")]:
                 if not path.is_dir() or path.is_symlink():
                     path.unlink(missing_ok=True)

@@ -74,8 +74,8 @@ class Root:
 
 def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[object, dict[str, np.ndarray]]:
     """A JSON value and arrays, for a file. Pieces are joined: a file of many has few arrays."""
-    # Of 64 runs with 3 metrics there would be 256 arrays, each a member of the archive with a
-    # header and a digest of its own; joined they are 4, and each piece takes the next part of them.
+    # 64 runs with 3 metrics would have 256 arrays, each a member of the archive with a header and a
+    # digest of its own. Joined they are 4, and each piece takes the next part of them.
     meta = [
         FORMAT,
         [[root.fields, root.start, root.stop, root.notes] for root in roots],

@@ -73,7 +73,7 @@ class Rows:
         stop_here = min(stop, self._steps)
         ours = self.sums(start, stop_here) if start < stop_here else b""
         batches = min(len(ours), len(sums)) // self._size
-        # Of each batch, which of its arrays have another checksum.
+        # For each batch: do its arrays have another checksum?
         first, second = (
             np.frombuffer(data, f"u{_SUM}", batches * len(self._leaves)) for data in (ours, sums)
         )
@@ -90,7 +90,7 @@ class Rows:
         while self._fold.batches.drawn and self._end < stop:
             number, row = divmod(self._end, self._block)
             end = min((number + 1) * self._block, stop)
-            # Of the blocks 0 to 31 all, of 32 to 63 every second, of 64 to 127 every fourth, ...
+            # All blocks from 0 to 31, every second from 32 to 63, every fourth from 64 to 127, ...
             if number % (1 << max(0, (number // _BLOCKS).bit_length() - 1)) == 0:
                 if row == 0:
                     self._starts.append(self._end)
