@@ -1,9 +1,9 @@
 """The schedules of other libraries under their own names, with their own arguments and curves.
 
-``js.compat.torch.OneCycleLR(max_lr=0.1, total_steps=1000)`` has the values that PyTorch's has, step
-by step, and is a schedule as any other: data, whose numbers may be traced. ``base_lr`` (in the
+``js.compat.torch.OneCycleLR(max_lr=0.1, total_steps=1000)`` has the same values as PyTorch's, step
+by step, and is a schedule as any other: data, with numbers that may be traced. ``base_lr`` (in the
 libraries that set the rate of an optimizer) takes the place of the optimizer; steps are counted
-from 0 in optimizer updates. An argument that is not explained means what it does there.
+from 0 in optimizer updates. An argument without an explanation has the same meaning as there.
 """
 
 import importlib

@@ -53,9 +53,9 @@ Times = Annotated[Any, _times]
 class Clock:
     """Converts the times of one schedule to whole numbers of one unit."""
 
-    # Composer compares each time with the trainer's timestamp in the time's own unit, so that a
-    # milestone in samples and one in batches may stand side by side. A schedule here counts one
-    # thing, so all times of one are in the unit of the first, of which epochs are batches.
+    # Composer compares each time with the trainer's timestamp in the time's own unit, so milestones
+    # in samples and in batches may stand side by side. A schedule here has one unit, the unit of
+    # its first time, and all its times are in this unit. Epochs count as batches.
 
     def __init__(self, name: str, max_duration: Pair | None, dataloader_len: Leaf, ssr: Leaf):
         self.name, self.duration, self.epoch, self.ssr = name, max_duration, dataloader_len, ssr
@@ -125,7 +125,7 @@ class Clock:
         return self.within(warmup >> shape(top, end, larger(rest, 0)))
 
     def rest(self, warmup: AbstractSchedule, t_max: Pair) -> Leaf:
-        """What remains of ``t_max``, negative if the warmup is longer."""
+        """The rest of ``t_max`` after the warmup, negative if the warmup is longer."""
         # Only the schedulers with a warmup refuse a `t_max` shorter than the run, and they compare
         # the two only if both are in one unit, or are batches and epochs.
         end, whole = self.length("t_max", t_max), self._whole()

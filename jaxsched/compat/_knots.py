@@ -18,7 +18,7 @@ from jaxsched.schedules._piecewise import PiecewiseConstant
 
 
 def stack(numbers: Sequence[Leaf]) -> Leaf:
-    """One array of numbers, int32 if all are whole; those of populations along the last axis."""
+    """One array of numbers, int32 if all are whole; populations are stacked on the last axis."""
     if known(numbers):
         return np.asarray([to_host(x) for x in numbers])
     whole = all(map(is_whole, numbers))
@@ -67,7 +67,7 @@ def _products(start: Leaf, factors: Sequence[Leaf]) -> list[Leaf]:
 
 def _in_order(start: Leaf, steps: Sequence[Leaf], factors: Sequence[Leaf]) -> tuple[Leaf, Leaf]:
     """Steps, sorted, and the products of their factors."""
-    # The steps may be those of a population and the factors one for all, or the other way round.
+    # The steps may belong to a population and the factors be one for all, or the other way round.
     at, scales = stack(steps), jnp.asarray(stack([start, *factors]), jnp.float32)
     shape = np.broadcast_shapes(at.shape[:-1], scales.shape[:-1])
     at, scales = (jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in (at, scales))
@@ -82,7 +82,7 @@ def scaled_knots(
     steps: Sequence[Leaf],
     scales: Sequence[Leaf],
 ) -> AbstractSchedule:
-    """A piece of ``kind`` through the products of scales, each of which acts at its own step.
+    """A piece of ``kind`` through the products of scales; each scale acts at its own step.
 
     The first value stands at step 0, or at the first of the steps if that is earlier.
     """
@@ -95,7 +95,8 @@ def scaled_knots(
         return moved(kind(np.asarray(steps) - steps[0], stack(values[1:])), steps[0])
     # Of equal steps the last scale counts, as in a dict. A trace does not know which are equal: so
     # the first one takes the scale of the last, and the others multiply by 1. It matters for
-    # Optax's one-cycles, whose knots are `int(share * steps)`: shares near 0 or 1 fall on one step.
+    # Optax's one-cycles: their knots are `int(share * steps)`, and a share near 0 or 1 puts two
+    # knots on one step.
     equal = lambda x, y: as_real(x) == as_real(y)
     kept = []
     for i, step in enumerate(steps):

@@ -29,7 +29,7 @@ from jaxsched.schedules._wrappers import Clip
 
 
 def _scales(where: str, pairs: Any) -> Any:
-    """A dict step -> scale, whose scales may be traced."""
+    """A dict step -> scale; the scales may be traced."""
     checked_kind(where, pairs, Mapping, "a dict step -> scale")
     steps = [checked_steps(f"{where}, a step,", step) for step in pairs]
     scales = [checked_number(f"{where}, a scale,", x, at_least=0) for x in pairs.values()]
@@ -176,7 +176,7 @@ def piecewise_constant_schedule(
 def piecewise_interpolate_schedule(
     interpolate_type: _Kind, init_value: Number, boundaries_and_scales: _Scales | None = None
 ) -> AbstractSchedule:
-    """Lines or half cosines between values, each of which is the one before times a scale.
+    """Lines or half cosines between values; each value is the one before times a scale.
 
     A boundary of 0 takes the place of ``init_value``. The boundaries may not be traced.
 

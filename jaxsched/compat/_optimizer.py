@@ -1,4 +1,4 @@
-"""What a drop-in has where its peer has the optimizer: the optimizer's rate. It loads no JAX."""
+"""The optimizer's rate, a drop-in's argument in the place of the optimizer. It loads no JAX."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OF_OPTIMIZER = {"torch": "base_lr", "timm": "base_lr", "keras": "base_lr", "tran
 
 
 def optimizers_place(function: str, names: Sequence[str], args: Sequence[Any]) -> dict[str, str]:
-    """The argument there, and what it is; raises for a length in it, of a call without one."""
+    """The name and meaning of this argument; raises for a length in the place of the rate."""
     rate = OF_OPTIMIZER.get(function.partition(".")[0], "")
     if function == "torch.CyclicLR":  # an argument of the peer's own
         return {rate: "the least rate, whatever the optimizer has"}

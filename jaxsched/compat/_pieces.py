@@ -1,4 +1,4 @@
-"""What several libraries have and no recipe allows: shapes without bounds on their numbers."""
+"""Shapes of several libraries that no recipe allows: their numbers have no bounds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plain(x: Leaf) -> Leaf:
 
 
 def called(where: str, function: Callable[..., Any], *args: object) -> float:
-    """What a user's function of Python numbers returns for a step, the first of them."""
+    """The number that a user's function of Python numbers returns; ``args[0]`` is the step."""
     x = function(*args)
     try:
         number = float(x)
@@ -167,8 +167,8 @@ def joined(
     where: str, schedules: Sequence[AbstractSchedule], at: Sequence[Leaf]
 ) -> AbstractSchedule:
     """One after another, each from its own step 0; ``at`` are the first steps of all but one."""
-    # The windows cut a part that is longer than its place, and stretch nothing: one that is over
-    # sooner holds, and one that has no end goes on until its milestone.
+    # The windows cut a part that is longer than its place, and stretch nothing: a shorter part
+    # holds its last value, and one without an end goes on until its milestone.
     parts: list[AbstractSchedule] = []
     begin: Any = 0
     for schedule, step in zip(schedules, at, strict=False):

@@ -1,7 +1,7 @@
 """The arguments of drop-ins: the signature declares each one's kind, and ``@drop_in`` checks it.
 
-The kinds are wider than those of recipes: what the other library accepts, its drop-in accepts. The
-body gets numbers, of which the known ones are checked, and may be traced ones.
+The kinds are wider than the kinds of recipes: a drop-in accepts every value that the other library
+accepts. The body gets numbers; known ones are checked, and others may be traced.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _one(where: str, x: Leaf) -> Leaf:
 def _numbers(
     check_one: Callable[..., Leaf] = checked_number, **bounds: Any
 ) -> Callable[[str, Any], Any]:
-    """A list of numbers, any of which may be traced."""
+    """A list of numbers; any of them may be traced."""
 
     def check(where: str, xs: Leaf) -> list[Leaf]:
         xs = xs if is_list(xs) else checked_array(where, xs, False, None)
@@ -153,7 +153,7 @@ def _options(where: str, x: object) -> dict[str, Any]:
 
 
 def chosen(where: str, x: object, makers: Mapping[str, Any]) -> Any:
-    """What a word stands for in another library."""
+    """The maker that another library's word names."""
     return makers[check_choice(where, x, makers)]
 
 

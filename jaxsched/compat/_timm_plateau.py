@@ -43,7 +43,7 @@ def PlateauLRScheduler(
     noise_std: NotNegative = 1.0,
     noise_seed: Seed | None = None,
 ) -> AbstractController:
-    """PyTorch's ``ReduceLROnPlateau`` of a metric of which, by default, more is better.
+    """PyTorch's ``ReduceLROnPlateau`` of a metric; by default, more is better.
 
     Args:
         warmup_t, warmup_lr_init: length of a line to ``base_lr`` and its first rate; metrics of
@@ -59,9 +59,9 @@ def PlateauLRScheduler(
     >>> float(plateau(state))
     0.5
     """
-    # timm holds a `ReduceLROnPlateau` of PyTorch with its defaults for what it has no arguments of:
-    # "rel" and an eps of 1e-8. Its own `step` is the line while `epoch <= warmup_t`, so it asks for
-    # no metric in the step after the line is at its top.
+    # timm holds a `ReduceLROnPlateau` of PyTorch. It has no arguments for "rel" and an eps of 1e-8,
+    # PyTorch's defaults. Its own `step` is the line while `epoch <= warmup_t`, so it asks for no
+    # metric in the step after the line is at its top.
     controller: AbstractController = plateau(
         "timm.PlateauLRScheduler",
         *(base_lr, mode, decay_rate, patience_t, threshold, "rel", cooldown_t, lr_min, 1e-8),

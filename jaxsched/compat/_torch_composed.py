@@ -60,8 +60,8 @@ def MultiplicativeLR(
     >>> float(torch.MultiplicativeLR(1.0, lambda t: 0.5, total_steps=10)(3))
     0.125
     """
-    # A product of unknown factors has no closed form, so that `total_steps`, of which the real one
-    # knows nothing, has no default. The factor of step 0 is never asked for.
+    # A product of unknown factors has no closed form. So the drop-in needs `total_steps`, which
+    # PyTorch does not have, and there is no default. The factor of step 0 is never asked for.
     steps = checked_whole("torch.MultiplicativeLR(total_steps=...)", total_steps, 1)
     where = "torch.MultiplicativeLR(lr_lambda=...)"
     factors = [1.0, *(called(where, lr_lambda, t) for t in range(1, steps))]
@@ -76,9 +76,9 @@ def SequentialLR(schedulers: Schedules, milestones: Wholes) -> AbstractSchedule:
         schedulers: schedules, such as drop-ins of this module.
         milestones: the first step of each but the first one.
 
-    ``OneCycleLR`` and ``CyclicLR`` change the optimizer's rate there: the ``base_lr`` of those that
-    are made after them is ``max_lr / div_factor``, or their ``base_lr``. With ``OneCycleLR`` it is
-    that of those before it too.
+    ``OneCycleLR`` and ``CyclicLR`` change the optimizer's rate there: the ``base_lr`` of schedulers
+    made after them is ``max_lr / div_factor``, or their ``base_lr``. With ``OneCycleLR`` this holds
+    for the schedulers before it too.
 
     Raises:
         ValueError: for a ``MultiplicativeLR`` that is not the first one: there it goes on from the
@@ -115,8 +115,8 @@ def ChainedScheduler(schedulers: Schedules, base_lr: Number) -> AbstractSchedule
         base_lr: theirs, not 0; in place of ``optimizer``.
 
     Raises:
-        ValueError: for other ones. There they overwrite the rate of those before them, or, as
-            ``CosineAnnealingLR`` after ``T_max``, compute something else than a product from it.
+        ValueError: for other ones. There they overwrite the rate of the schedulers before them, or,
+            as ``CosineAnnealingLR`` after ``T_max``, compute something else than a product from it.
 
     >>> from jaxsched.compat import torch
     >>> parts = [torch.ConstantLR(1.0, 0.1, 2), torch.ExponentialLR(1.0, 0.5)]

@@ -1,4 +1,4 @@
-"""PyTorch's ``ReduceLROnPlateau``, whose rule transformers and timm use too."""
+"""PyTorch's ``ReduceLROnPlateau``; transformers and timm use its rule too."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def plateau(
     min_lr: Leaf,
     eps: Leaf,
 ) -> Plateau:
-    """The controller; ``name`` is what was called."""
+    """The controller; ``name`` is the called drop-in, for messages."""
     rtol, atol = margins(name, threshold, threshold_mode)
     least = _least_scale(base_lr, factor, min_lr, eps)
     return Plateau(
@@ -118,7 +118,7 @@ def _least_scale(base: Leaf, factor: Leaf, min_lr: Leaf, eps: Leaf) -> Leaf:
         some = jnp.isfinite(times)
         return jnp.where(some, factor ** jnp.where(some, jnp.maximum(times, 0.0), 1.0), 0.0)
 
-    # In a program two bounds are solved for by logarithms. `frozen`: the first scale of which
+    # In a program two bounds are solved for by logarithms. `frozen`: the first scale at which
     # another cut would be `eps` or less. `low`: the least rate, unless the cut to it, from the last
     # power of the factor above it (`before`), is `eps` or less. The larger one is met first.
     factor = larger(factor, _LEAST)

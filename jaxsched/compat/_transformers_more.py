@@ -77,7 +77,7 @@ def greedy(
         max_lr: the largest rate; a larger one can only fall.
         eps: a change of the rate by this much or less is not made.
         verbose: no effect.
-        smooth: judge the mean of the last ``window_size`` metrics, whose number is not traced.
+        smooth: judge the mean of the last ``window_size`` metrics; their number is not traced.
             (There NaN or infinity stays in it for good.)
         window_size: of ``smooth``.
         reset_start: cuts at ``min_lr`` after which all begins anew.
@@ -115,7 +115,7 @@ def get_adafactor_schedule(
     """The relative step of Adafactor: the lesser of 0.01 and one over the square root of the step.
 
     Args:
-        initial_lr: what is shown there before the first update; no update has it.
+        initial_lr: the rate shown there before the first update; no update has it.
         warmup_init: with Adafactor's ``warmup_init``: 1e-6 times the step in place of 0.01.
 
     There it is multiplied by the RMS of each parameter, unless ``scale_parameter=False``.

@@ -5,7 +5,7 @@ A length is a time string (``"10ba"``, ``"2ep"``, ``"0.5dur"``, ``"100sp"``, ``"
 number of batches, which may be traced. The trainer's part comes by keyword: ``max_duration``,
 ``dataloader_len`` (batches of an epoch), and the scale schedule ratio ``ssr``. All lengths of a
 schedule have one unit (epochs are batches), and its steps are in that unit: with ``"sp"`` or
-``"tok"`` it is called with samples or tokens. ``fix=True`` takes back what hurts.
+``"tok"`` it is called with samples or tokens. ``fix=True`` removes Composer's harmful rules.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _MANY = 1000  # cycles
 
 # A scheduler is a function of the trainer's state there, and every length of it is converted at
 # every call, by `max_duration`, `dataloader_len` and `ssr`. So these are arguments of each drop-in,
-# and a `Clock` does what `_convert_time` does. That a schedule lasts the run is known only where
-# `max_duration` was given: `clock.within` says so, and the duration is for sweeps and pictures.
+# and a `Clock` converts times as `_convert_time` does. Only with `max_duration` is a schedule known
+# to last the run: `clock.within` gives it this duration, for sweeps and pictures.
 
 
 @drop_in
@@ -242,7 +242,7 @@ def MultiStepWithWarmupScheduler(
     ssr: Positive = 1.0,
     fix: Flag = False,
 ) -> AbstractSchedule:
-    """A line to 1, then ``MultiStepScheduler``, whose milestones count from step 0.
+    """A line to 1, then ``MultiStepScheduler``; its milestones count from step 0.
 
     Args:
         t_warmup: length of the line.

@@ -84,7 +84,7 @@ def SchedExp(start: Positive, end: Positive, *, steps: Positive = 1) -> Abstract
 def SchedPoly(
     start: Number, end: Number, power: NotNegative, *, steps: Positive = 1
 ) -> AbstractSchedule:
-    """``start + (end - start) * fraction ** power``: a power of what has passed, not of the rest.
+    """``start + (end - start) * fraction ** power``: a power of the past share, not of the rest.
 
     >>> from jaxsched.compat import fastai
     >>> float(fastai.SchedPoly(1.0, 0.0, 2)(0.5))
@@ -171,8 +171,8 @@ def fit_one_cycle(
     >>> [round(float(lr(t)), 6) for t in (0, 25, 100)]
     [0.04, 1.0, 1e-05]
     """
-    # `div_final` divides the top, PyTorch's `final_div_factor` the start: the same 1e5 of one is
-    # 4e3 of the other, whose default is 1e4.
+    # `div_final` divides the top, PyTorch's `final_div_factor` the start: the 1e5 here corresponds
+    # to 4e3 there; PyTorch's default is 1e4.
     values = [divide(lr_max, div), lr_max, divide(lr_max, div_final)]
     return _cosines(pct_start, multiply(n_epoch, steps_per_epoch), values)
 
@@ -260,9 +260,9 @@ def fine_tune(
 
 def _cosines(share: Any, steps: Any, values: list[Any]) -> AbstractSchedule:
     """Two half cosines by their knots: two real lengths in float32 do not add up to the whole."""
-    # With a share of 0 the peak takes the place of the start, with one of 1 that of the end: two
-    # knots are at one step, and the peak, the last one in the dict, stays. There pct=1 is NaN at
-    # the end. A trace keeps all three, of which the one that comes later counts.
+    # With a share of 0 the peak takes the place of the start, with a share of 1 the place of the
+    # end: two knots are at one step, and the peak, the last one in the dict, stays. There pct=1 is
+    # NaN at the end. A trace keeps all three; of two knots at one step the later one counts.
     peak = multiply(share, steps)
     at = [0.0, peak, steps]
     if known(at):

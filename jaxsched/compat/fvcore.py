@@ -34,7 +34,7 @@ from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._wrappers import Stretch, Window
 
-_NEAR = 1e-6  # what is so near to a boundary has reached it: their WHERE_EPSILON
+_NEAR = 1e-6  # a fraction so near to a boundary has reached it: their WHERE_EPSILON
 
 # Only two of them look at `where` (`ConstantParamScheduler`, from 1 on, and the milestones, above
 # 1); the stairs run out of their list at 1, and the others are formulas that go on. The last value
@@ -137,8 +137,9 @@ def MultiStepParamScheduler(
         width = pieces.floor(divide(pieces.add(total, len(heights) - 1), len(heights)))
         at: list[Any] = [multiply(width, i) for i in range(1, len(heights))]
     else:
-        # The class has two forms, and its text one of them: as many milestones as values, of which
-        # the last is the end of the run, or one less beside `num_updates`.
+        # The class has two forms; its docstring shows only one of them. Either there are as many
+        # milestones as values, and the last one is the end of the run. Or there is one milestone
+        # less, beside `num_updates`.
         at = list(milestones)
         if len(at) != len(heights) - (num_updates is not None):
             raise ValueError(

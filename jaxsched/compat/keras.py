@@ -1,7 +1,7 @@
 """The schedules of Keras (``keras.optimizers.schedules``) and its callbacks, as of 3.15.
 
 Keras computes them in float32; these have the values of its formulas in float64, rounded once.
-``name`` and ``verbose`` have no effect. Those that a Keras optimizer should take go into a class of
+``name`` and ``verbose`` have no effect. A schedule for a Keras optimizer goes into a class of
 Keras.
 """
 
@@ -138,11 +138,11 @@ def PolynomialDecay(
 
 
 def _cycle(step: Any, start: Any, end: Any, every: Any, power: Any) -> jax.Array:
-    """The rate at a step of the cycles: a power of what is left of the cycle, over its end."""
-    # Keras divides the step by `every * ceil(step / every)`, the end of the cycle that it is in, so
-    # that each fall begins lower. That quotient is one too many where XLA rounds it up (84 / 28 is
-    # 3.0000002 by a reciprocal): so the remainder of whole numbers is taken. Step 0
-    # has a whole cycle left, any other multiple nothing: it is the end of the one before.
+    """The rate at a step of the cycles: a power of the rest of the cycle over the cycle's end."""
+    # Keras divides the step by `every * ceil(step / every)`, the end of the current cycle, so each
+    # fall begins lower. The rounded-up quotient is one too many where XLA's quotient is slightly
+    # too large (84 / 28 is 3.0000002 by a reciprocal): so the remainder of whole numbers is taken.
+    # Step 0 has a whole cycle left. Any other multiple has nothing left: it ends the last cycle.
     start, end, power = (jnp.asarray(x, jnp.float32) for x in (start, end, power))
     every = jnp.asarray(every)
     step = step.astype(every.dtype)
@@ -317,7 +317,7 @@ def ReduceLROnPlateau(
         min_delta: absolute margin of an improvement.
         cooldown: evaluations after a cut; the last of them counts again, as there.
         min_lr: least rate; above ``base_lr`` the rate is never cut.
-        base_lr: the optimizer's rate, which may be a schedule only in ``js.controllers.Plateau``.
+        base_lr: the optimizer's rate; only ``js.controllers.Plateau`` takes a schedule here.
 
     >>> from jaxsched.compat import keras
     >>> plateau = keras.ReduceLROnPlateau(factor=0.5, patience=2, base_lr=1.0)

@@ -1,8 +1,8 @@
 """The schedules of Megatron-core (``OptimizerParamScheduler``), as of 0.16.
 
-One class there has two curves: ``OptimizerParamScheduler`` is that of the rate, ``get_wd`` that of
-the weight decay. It counts samples there; lengths are optimizer updates here (samples divided by
-the batch size). ``fix=True`` avoids the jump at the end.
+One class there has two curves. Here ``OptimizerParamScheduler`` is the curve of the rate, and
+``get_wd`` the curve of the weight decay. It counts samples there; lengths are optimizer updates
+here (samples divided by the batch size). ``fix=True`` avoids the jump at the end.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def rampup_batch_size(
             f"increment={increment} more, got {batch}."
         )
     # Megatron looks at the samples seen so far, `steps = int(seen / (samples / count))`: the n-th
-    # increment comes with the first whole number of samples whose quotient is n. That is n *
-    # samples / count, rounded up, unless the division rounds below n: then it is one more.
+    # increment comes with the first whole number of samples with a quotient of n. This number is
+    # n * samples / count, rounded up, or one more if the division rounds below n.
     ramp = {0: start}
     for n in range(1, count + 1):
         at = -(-n * samples // count)

@@ -194,7 +194,7 @@ def reduce_on_plateau(
 ) -> Plateau:
     """``optax.contrib.reduce_on_plateau`` as a controller of the base 1, a factor of the rate.
 
-    Of its own state and ``update``, it takes the place of a schedule: ``js.inject(optax.scale)
+    It has its own state and ``update``, and takes the place of a schedule: ``js.inject(optax.scale)
     (step_size=reduce_on_plateau())`` in the chain. A patience of 0 cuts where nothing improves
     (Optax: at every evaluation), and a constant negative metric does not improve (in Optax it
     does).

@@ -47,10 +47,10 @@ from jaxsched.schedules._wrappers import Clip, Shift
 StableFn = Literal["constant", "rsqrt", "power"]
 Fall = Callable[[Any, Any], AbstractSchedule]  # from a start to an end
 
-# timm steps by `step(epoch)` or `step_update(num_updates)` with a number that it is given, so its
-# schedules are formulas of that number. All have the same `_get_lr`: before `warmup_t` a line,
-# after it the curve at t, or with `warmup_prefix` at t - warmup_t. So by default the line rises to
-# the base and the curve takes over in the middle of its fall, a drop; only Tanh aims at the curve.
+# timm steps by `step(epoch)` or `step_update(num_updates)`, so its schedules are formulas of this
+# number. All have the same `_get_lr`: before `warmup_t` a line, after it the curve at t, or with
+# `warmup_prefix` at t - warmup_t. So by default the line rises to the base and the curve takes over
+# in the middle of its fall, a drop; only Tanh aims at the curve.
 
 
 @drop_in
@@ -160,8 +160,8 @@ def TanhLRScheduler(
 
     Args:
         lb, ub: argument of tanh at the start and at the end of a cycle, ``lb < ub``.
-        warmup_t, warmup_lr_init: of a line, which without ``warmup_prefix`` rises to the value of
-            the curve at its end.
+        warmup_t, warmup_lr_init: of a line; without ``warmup_prefix`` it rises to the curve's value
+            at its end.
         fix: the last value of the curve holds, rather than jump to ``lr_min``.
 
     >>> from jaxsched.compat import timm
@@ -228,9 +228,9 @@ def MultiStepLRScheduler(
     >>> [float(timm.MultiStepLRScheduler(1.0, [10, 20], 0.5)(t)) for t in (8, 9, 10, 19)]
     [1.0, 0.5, 0.5, 0.25]
     """
-    # `bisect_right(decay_t, t + 1)` is a step earlier than PyTorch's milestones. timm's source says
-    # that this stays for the sake of old runs (its issues 2745, 2753 and 2806), and that the list
-    # is taken as sorted.
+    # `bisect_right(decay_t, t + 1)` is a step earlier than PyTorch's milestones. By timm's source
+    # this stays for the sake of old runs (its issues 2745, 2753 and 2806), and the list is taken as
+    # sorted.
     for first, second in itertools.pairwise(decay_t):
         if violates(lambda first, second: first > second, first, second):
             raise ValueError(
@@ -300,9 +300,9 @@ def WSDLRScheduler(
         for word, x in (("t_initial", t_initial), ("decay_t", decay_t), ("warmup_t", warmup_t)):
             checked_number(f"{name}({word}=...)", x, whole=True)
         fall = traced(given, OfFraction(decay_fn), {"length": decay_t}, decay_t)
-    # There a step is `lr_min + (stable(t) - lr_min) * decay(t)`, in which both go on together. Of a
-    # constant stable part that is a stage after another one, with phases that can be shown. Else
-    # it is that product: a stable part that declines, cut at `lr_min`, and a fall from 1 to 0.
+    # There a step is `lr_min + (stable(t) - lr_min) * decay(t)`, and both go on together. With a
+    # constant stable part this is one stage after another, with phases that can be shown. Else it
+    # is the product of a stable part that declines, cut at `lr_min`, and a fall from 1 to 0.
     stable, top = subtract_steps(t_initial, decay_t), larger(base_lr, lr_min)
     if decline is None and shape is not None:
         body = Constant(top, stable) >> shape(top, lr_min)
@@ -333,12 +333,12 @@ def _warped(shape: Any, power: Any) -> AbstractSchedule:
 def _cycles(
     fall: Fall, high: Any, low: Any, cycles: tuple[Any, Any, Any], met: bool
 ) -> AbstractSchedule:
-    """Cycles of a fall, whose peaks decay and whose low does not; ``met``: the fall ends on it."""
+    """Cycles of a fall with decaying peaks and a fixed low; ``met``: the fall ends on the low."""
     # timm finds the cycle of a step by a logarithm, rounded down, which misses a restart where the
     # logarithm comes out below a whole number; `Repeat` finds it exactly. With a limit of 0 there
     # is no cycle, but `lr_min` from the start. The peak falls from cycle to cycle and `lr_min`
-    # stays, so no cycle is a multiple of the one before. But it is a sum of two parts, of which one
-    # is multiplied: from `high` to 0, which decays, and from 0 to `low`, which does not.
+    # stays, so no cycle is a multiple of the one before. But each is a sum of two parts: one falls
+    # from `high` to 0 and decays from cycle to cycle, the other goes from 0 to `low` and does not.
     growth, decay, limit = cycles
     if surely(lambda limit: limit == 0, limit):
         return Constant(low)

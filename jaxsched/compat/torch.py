@@ -52,8 +52,8 @@ from jaxsched.schedules._wrappers import Window
 Anneal = Literal["cos", "linear"]
 
 # PyTorch computes most of these by a recursion: each `step()` changes the rate that it finds in
-# the optimizer. The schedules here are the closed forms of that recursion, not those of
-# `scheduler.step(epoch)`, which PyTorch deprecates and which differ: `MultiStepLR` counts a
+# the optimizer. The schedules here are the closed forms of this recursion. They are not PyTorch's
+# closed forms for the deprecated `scheduler.step(epoch)`, which differ: `MultiStepLR` counts a
 # milestone of 2.5 there, `LinearLR` divides by a `total_iters` of 0. Where the recursion has no
 # closed form, because another hand changes the rate in between, a drop-in refuses
 # (`ChainedScheduler`).
@@ -80,9 +80,9 @@ def MultiStepLR(base_lr: Number, milestones: Spans, gamma: Number = 0.1) -> Abst
     >>> [float(torch.MultiStepLR(1.0, [20, 10, 20], 0.5)(t)) for t in (9, 10, 20)]
     [1.0, 0.5, 0.125]
     """
-    # There `last_epoch in Counter(milestones)` decides, so that a milestone acts only on the step
-    # that is equal to it. One that never acts is left out or, where that is not known, put where
-    # no run comes.
+    # There `last_epoch in Counter(milestones)` decides, so a milestone acts only on the step equal
+    # to it. A milestone that never acts is left out. A traced one cannot be left out: it moves to
+    # a step that no run reaches.
     never = lambda step: (step < 0) | (step % 1 != 0)
     some = [step for step in milestones if not violates(never, step)]
     return drops(base_lr, gamma, [where(never, (step,), INT32_MAX, step) for step in some])
@@ -322,7 +322,7 @@ def _total(name: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> An
 def _one_cycle(
     name: str, steps: Any, pct: Any, strategy: str, three: bool, values: Any, fix: bool
 ) -> AbstractSchedule:
-    """The knots of the cycle, and what PyTorch computes at the step after the last."""
+    """The knots of the cycle, and PyTorch's value at the step after the last."""
     # A phase ends at `pct_start * total_steps - 1`, a step earlier than its share, and the second
     # of three at twice that: of 100 steps with a share of 0.3 the knots are 0, 29, 58 and 99. They
     # need not be whole, and so they are knots of one piece: stages one after another have their

@@ -40,8 +40,8 @@ from jaxsched.schedules._wrappers import Shift, Window
 Style = Literal["linear", "cosine", "1-sqrt"]
 
 # They are all `LambdaLR`s there: a factor of the step, from 0, times the optimizer's rate. A factor
-# divides by `max(1, T - w)`, so that a warmup as long as the run or longer is legal, and what comes
-# after it has the length 1 or (`linear`, whose factor is cut at 0) none: `_rest` is that.
+# divides by `max(1, T - w)`, so a warmup as long as the run or longer is legal. The curve after it
+# then has the length 1, or 0 in `linear` (its factor is cut at 0): `_rest` is this length.
 
 
 @drop_in
@@ -146,7 +146,7 @@ def polynomial(
     [0.5, 1.0, 0.25, 0.0]
     """
     # The one factor without `max(1, T - w)`: T = w divides by 0 there at step T, which is the end
-    # here. `current_step > T` is the end, so that step T has the formula, whose 0 ** 0 is 1: with a
+    # here. `current_step > T` is the end, so step T has the formula, and there 0 ** 0 is 1: with a
     # power of 0 the rate stays up one step longer than the run.
     check_beside("transformers.polynomial(lr_end=...)", lr_end, "less than", "lr", lr)
     rest = _rest(num_training_steps, num_warmup_steps, 0)
@@ -259,7 +259,7 @@ def warmup_stable_decay(
 
     Args:
         num_training_steps: the whole length, or
-        num_stable_steps: that of the constant part, which wins.
+        num_stable_steps: the length of the constant part, which wins.
         warmup_type, decay_type: "linear", "cosine" or "1-sqrt".
         min_lr_ratio: the lowest rate over ``lr``.
         num_cycles: of the cosine; with another than 0.5 it jumps at the end.
@@ -284,7 +284,7 @@ def warmup_stable_decay(
     begin = smaller(larger(multiply(num_stable_steps, -1), 0), num_decay_steps)
     num_stable_steps = larger(num_stable_steps, 0)
     low = multiply(min_lr_ratio, lr)
-    # "1-sqrt" of the warmup is the fall's, reversed: 1 - sqrt(1 - p) of what has passed.
+    # "1-sqrt" of the warmup is the fall's, reversed: 1 - sqrt(1 - p) at the fraction p.
     rises: dict[Style, Callable[[Leaf, Leaf, Leaf], AbstractSchedule]] = {
         "linear": shapes.Linear,
         "cosine": shapes.Cosine,
@@ -353,7 +353,7 @@ def get_scheduler(
             "polynomial", "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr",
             "warmup_stable_decay", "reduce_lr_on_plateau" or "greedy".
         lr: the rate of the optimizer, which it replaces.
-        num_warmup_steps, num_training_steps: for those that have them, which need them.
+        num_warmup_steps, num_training_steps: required by the schedules that have them.
         scheduler_specific_kwargs: their other arguments; "constant" and "constant_with_warmup"
             ignore them.
 
