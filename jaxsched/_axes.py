@@ -1,4 +1,4 @@
-"""Populations: schedules whose numbers have the members' axes in front, all of them the same."""
+"""Populations: schedules of numbers with the members' axes in front, the same in all of them."""
 
 from __future__ import annotations
 

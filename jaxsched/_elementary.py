@@ -25,8 +25,8 @@ from jaxsched._double import Double, Word, fix, fixed, graft, once, two_sum
 # log2(m) = 2/ln2 * atanh(s), s = (m - 1)/(m + 1), |s| <= 0.172 for m in [0.707, 1.414]: after six
 # terms s^12/13 < 2^-34 is left.
 _LOG2 = [2 / math.log(2) / (2 * k + 1) for k in range(6)]
-# Below and above these, exp2 holds its value: 2^-151 rounds to 0 in float32, whose least number is
-# 2^-149, and 2^127.5 = 2.4e38 is half an octave below 2^128, which is infinite.
+# Below and above these, exp2 holds its value: 2^-151 rounds to 0 (the least float32 number is
+# 2^-149), and 2^127.5 = 2.4e38 is half an octave below 2^128, which is infinite.
 _EXP2_MIN, EXP2_MAX = -151.0, 127.5
 # 2^r = exp(r ln2) for |r| <= 1/2: after nine terms (ln2/2)^9/9! < 2^-32 is left.
 _EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(9)]
@@ -104,7 +104,7 @@ def product(xs: list[Any]) -> Any:
         return plain
     if not isinstance(plain, jax.Array):
         return np.float32(np.prod(np.asarray(xs, np.float64)))
-    # A factor below 2^-126, zero too, counts as 2^-126, infinity as 2^126: both stay what they are.
+    # A factor below 2^-126, zero too, counts as 2^-126, infinity as 2^126: both stay as they are.
     total: Any = np.float32(1.0)
     exponents: Any = np.int32(0)
     for x in map(fix, xs):

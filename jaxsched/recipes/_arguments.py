@@ -1,4 +1,4 @@
-"""What recipes do with their arguments: shapes by name, arithmetic with tracers."""
+"""The arguments of recipes: shapes by name, arithmetic with tracers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SHAPES: dict[ShapeName, Callable[[Any, Any, Any], AbstractSchedule]] = {
 
 
 def exponential(start: Leaf, factor: Leaf, every: Leaf) -> AbstractSchedule:
-    """``start * factor ** (t / every)``, which holds the logarithm of the factor."""
+    """``start * factor ** (t / every)``, as an exponential of the factor's logarithm."""
     if isinstance(factor, (int, float)):
         rate = np.float64(math.log(factor)) if has_float64([factor]) else math.log(factor)
         return laws.Exponential(start, divide(rate, every))
@@ -62,7 +62,7 @@ def exponential(start: Leaf, factor: Leaf, every: Leaf) -> AbstractSchedule:
 
 
 def transition(shape: Any, start: Leaf, end: Leaf, steps: Leaf) -> AbstractSchedule:
-    """From ``start`` to ``end``; ``@recipe`` has looked up a shape that was named."""
+    """From ``start`` to ``end``; ``@recipe`` has replaced the name of a shape by its function."""
     return shape(start, end, steps)
 
 
@@ -78,7 +78,7 @@ def until(schedule: AbstractSchedule, steps: Leaf) -> AbstractSchedule:
 def value_at(schedule: AbstractSchedule, step: Leaf) -> Leaf:
     """The value at ``step``, for a field; of a population, one value per member.
 
-    A known one is that of the host, which is not rounded to float32.
+    A known value comes from the host, and is not rounded to float32.
     """
     shape = max(axes(schedule), default=())
     known = all(map(is_concrete, [step, *jax.tree.leaves(schedule)]))

@@ -1,4 +1,4 @@
-"""Recipes that come back: restarts, one-cycle, triangles. What holds in _decays.py holds here."""
+"""Recipes that come back: restarts, one-cycle, triangles. The text of _decays.py holds here too."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def warm_restarts(
         fall = shapes.Cosine(high, low, subtract_steps(steps, warmup))
         return shapes.Linear(low, high, warmup) >> fall
 
-    # Two, since `decay` lowers what falls from the peak, and `end` stays. A cosine from peak to end
-    # is a cosine from peak to 0 and one from 0 to end: both are linear in their ends.
+    # A sum of two, since `decay` lowers the fall from the peak, and `end` stays. A cosine from peak
+    # to end is a cosine from peak to 0 and one from 0 to end: both are linear in their ends.
     falling = Repeat(cycle(0.0, peak), growth, decay, cycles, warmup)
     if isinstance(end, (int, float)) and end == 0:
         return falling
@@ -188,7 +188,7 @@ def triangular_exp(
     down: Length | None = None,
     steps: Steps | None = None,
 ) -> AbstractSchedule:
-    r"""``triangular`` whose height shrinks by ``factor`` at every *update* (*exp_range*).
+    r"""``triangular`` with a height that shrinks by ``factor`` at every *update* (*exp_range*).
 
     Args:
         low, peak, up, down, steps: as in ``js.triangular``.
@@ -228,7 +228,7 @@ def slanted_triangular(
 
 def _triangle(function: str, low: Leaf, peak: Leaf, up: Leaf, down: Leaf) -> AbstractSchedule:
     """One rise from 0 and one fall, above ``low``."""
-    # Above `low`, which the caller adds: the height decays, as in the paper.
+    # Above `low` (the caller adds `low`): the height decays, as in the paper.
     height = subtract_steps(peak, low)
     fall = up if down is None else down
     if violates(lambda up, fall: up + fall <= 0, up, fall):

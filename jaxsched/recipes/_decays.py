@@ -271,7 +271,7 @@ def noam(
 
 
 def _some_steps(where: str, warmup: Leaf, steps: Leaf, **bounds: Any) -> Leaf:
-    """A warmup that the recipe divides by, which a small share of ``steps`` may have made 0."""
+    """A warmup as a divisor; a small share of ``steps`` may have become 0."""
     single = steps is not None and is_concrete(steps) and np.ndim(steps) == 0
     if single and violates(lambda warmup: warmup == 0, warmup):
         raise ValueError(
@@ -313,14 +313,15 @@ def power_scheduler(
     >>> round(float(lr(100_000)), 8)
     0.00200902
     """
-    # (tokens_per_step * (t + 1)) ** b is tokens_per_step ** b times (t + 1) ** b. So the count of
-    # tokens, which at 10^13 no int32 holds, is never made: the first factor is a number, the second
-    # a law.
+    # (tokens_per_step * (t + 1)) ** b is tokens_per_step ** b times (t + 1) ** b. The first factor
+    # is a number, the second a law. So the count of tokens is never computed: 10^13 would be too
+    # large for an int32.
     b = checked_number("power_scheduler(b=...)", b, at_most=0)
     first = multiply(multiply(batch, a), power(tokens_per_step, b))
     law = minimum(Constant(peak), laws.PowerLaw(first, b, 1.0))
-    # During the warmup the law goes on: after it comes its value at that step, not its first one. A
-    # part of a sequence starts at its own step 0, so the law is shifted back by the warmup.
+    # The law also counts the steps of the warmup: after the warmup comes its value at that step,
+    # not its first one. A part of a sequence starts at its own step 0, so the law is shifted back
+    # by the warmup.
     top = value_at(law, warmup)
     return until(shapes.Linear(0.0, top, warmup) >> Shift(law, multiply(warmup, -1)), steps)
 

@@ -23,7 +23,7 @@ class share(Record):  # in lower case, as `slice` is: it stands in the place of 
 
     The recipe converts it to steps (``of``), so the schedule holds only numbers. Shares print,
     compare, sort, pickle and go through ``js.to_json``. They are values for ``js.grid``, and
-    pytrees whose number may be traced.
+    pytrees with a number that may be traced.
 
     Args:
         fraction: 0 to 1.
@@ -40,8 +40,8 @@ class share(Record):  # in lower case, as `slice` is: it stands in the place of 
     def of(self, steps: Number) -> Leaf:
         """The share of ``steps``, to the nearest whole step, halves up: an integer if it is known.
 
-        Traced, its derivative is that of the product without rounding. A traced fraction (or a
-        traced ``steps`` that is not an int32) gives a float32, whole up to 2^24.
+        If it is traced, it has the derivative of the product without rounding. A traced fraction
+        (or a traced ``steps`` other than an int32) gives a float32, whole up to 2^24.
 
         >>> import jaxsched as js
         >>> js.share(0.3).of(1001)

@@ -4,8 +4,8 @@
     def warmup_cosine(peak: Peak, steps: Steps, warmup: Length, end: End = 0.0): ...
 
 So an error names the recipe and its argument, and every length may be a share. The body gets
-numbers: known ones are checked, and shares converted to steps. A type checker sees the types that
-a caller may give; ``| None`` allows ``None``. The kinds are defined at the end.
+numbers: known ones are checked, and shares converted to steps. A type checker sees the types for
+the caller; ``| None`` allows ``None``. The kinds are defined at the end.
 """
 
 from __future__ import annotations
@@ -49,15 +49,14 @@ def recipe(make: F) -> F:
 
     @functools.wraps(make)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        # Each argument by itself first, so that an error names the one that is wrong and not a
-        # relation to it; then the lengths, which need the whole. The body sees numbers that fit
-        # together.
+        # Each argument by itself first, so that an error names the wrong argument and not a
+        # relation to it; then the lengths, which need the whole. The body sees consistent numbers.
         function, kinds, order, optional, defaults = _signature(make)
         given = bind(function, list(kinds), defaults, args, kwargs)
         call = _Call(function, kinds, given)
         for name in order:
             if given[name] is not None or name not in optional:
-                # An annotation is its text, the name of a kind that is defined below.
+                # An annotation is a text: the name of a kind defined below.
                 check = globals()[kinds[name]].__metadata__[0]
                 given[name] = check(call, name, given[name])
         _to_steps(call)
@@ -74,8 +73,8 @@ def _signature(
     words = {name: word for name, word in make.__annotations__.items() if name != "return"}
     kinds = {name: word.removesuffix(" | None") for name, word in words.items()}
     optional = {name for name, word in words.items() if word != kinds[name]}
-    # Arguments first that bound others: the whole, by which an error says how many steps a share
-    # is; the peak before the end, which is at most the peak.
+    # First the arguments that bound others: the whole, since an error converts a share to steps;
+    # the peak before the end, since the end is at most the peak.
     order = sorted(kinds, key=lambda name: (kinds[name] == "End") - (kinds[name] in _WHOLES))
     values = make.__defaults__ or ()
     defaults = dict(zip(list(kinds)[len(kinds) - len(values) :], values, strict=True))
@@ -93,17 +92,17 @@ class _Call(NamedTuple):
         return f"{self.function}({name}=...)"
 
     def named(self, *kinds: str) -> list[str]:
-        """The arguments of these kinds that were given."""
+        """The given arguments of these kinds."""
         return [n for n, k in self.kinds.items() if k in kinds and self.given[n] is not None]
 
     @property
     def order(self) -> str:
-        """The arguments, for who wrote them in another library's order."""
+        """The arguments, for a caller who wrote them in another library's order."""
         return f"The arguments are ({', '.join(self.kinds)})"
 
     @property
     def whole(self) -> Leaf:
-        """The length that shares are of; ``None`` if there is none."""
+        """The whole length, for shares; ``None`` if there is none."""
         for name in self.named(*_WHOLES):
             given = self.given[name]
             if self.kinds[name] == "Base":
@@ -154,7 +153,7 @@ def _base(call: _Call, name: str, x: object) -> Any:
 
 
 def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], AbstractSchedule]:
-    """The function of a shape's name, or a user's, whose results are checked at each call."""
+    """The function of a shape's name, or a user's; each call checks its result."""
     function = "a function (start, end, steps) -> schedule"
     wanted = f"{call.where(name)} must be {function}"
     known = isinstance(shape, str) and shape in SHAPES
@@ -165,7 +164,7 @@ def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], Abst
         raise TypeError(f"{wanted}, got one that does not take three arguments: {shape!r}.")
 
     def piece(start: Leaf, end: Leaf, steps: Leaf) -> AbstractSchedule:
-        # These need positive ends. The error names the recipe's argument, which a user has written.
+        # These need positive ends. The error names the recipe's argument, not the shape's.
         if known and shape in ("geometric", "harmonic"):
             last = next(n for n in ("end", "constant", "low", "peak") if n in call.kinds)
             for argument, value in (("peak", start), (last, end)):
@@ -214,7 +213,7 @@ def _length(call: _Call, name: str, x: Leaf, **bounds: Any) -> Leaf:
 
 
 def _check_fraction(call: _Call, name: str, x: Leaf) -> None:
-    """Refuses what must have been meant as a share, with the arithmetic."""
+    """Refuses a number between 0 and 1, a share by mistake, with the arithmetic."""
     if not violates(lambda x: (x > 0) & (x < 1), x):
         return
     single = np.ndim(x) == 0
@@ -245,10 +244,10 @@ def _milestones(call: _Call, name: str, xs: Leaf) -> Leaf:
 
 
 def _to_steps(call: _Call) -> None:
-    """Every share becomes steps, and what must fit into the whole does.
+    """Converts every share to steps, and checks that the stages fit into the whole.
 
-    Whether stages fit is asked of the shares as they were written. Rounded, two halves of 11 steps
-    would be 6 and 6: those that fit are rounded next, and the last one gives way.
+    The check takes the shares before rounding, since two halves of 11 steps would round to 6 and 6.
+    Then the shares are rounded, and the last one is cut to fit.
     """
     given, whole = call.given, call.whole
     stages = {name: given[name] for name in call.named("Length")}
@@ -293,12 +292,12 @@ def _resolved(call: _Call, name: str, x: Leaf) -> Leaf:
 
 
 def _check_fit(call: _Call, stages: dict[str, Any]) -> None:
-    """Refuses stages that are longer than the whole, as far as they are known."""
+    """Refuses stages longer than the whole, if their lengths are known."""
     whole = call.whole
     if whole is None:
         return
-    # Of a whole that is traced the shares alone may be too much, 0.7 and 0.4 of any number of
-    # steps.
+    # If the whole is traced, only the shares can be checked: 0.7 and 0.4 are too much of any number
+    # of steps.
     if not is_concrete(whole):
         whole, stages = 1.0, {n: x for n, x in stages.items() if isinstance(x, share)}
     parts = [
@@ -323,7 +322,7 @@ def _check_fit(call: _Call, stages: dict[str, Any]) -> None:
 
 
 def _round_into(call: _Call, stages: dict[str, Any]) -> None:
-    """Of two halves of 11 steps, both of which were rounded up, the last is a step shorter."""
+    """Makes the last share shorter if the rounded stages do not fit: halves of 11 are 6 and 5."""
     shares = [name for name, x in stages.items() if isinstance(x, share)]
     if not shares or len(stages) < 2:
         return
@@ -337,8 +336,8 @@ def _round_into(call: _Call, stages: dict[str, Any]) -> None:
 
 # ------------------------------------------------------------------- the words of the signatures
 
-# Each is the type for the caller and the check, which returns the value for the recipe's body. The
-# bounds are keywords here, where `names` reads them without JAX.
+# Each is the type for the caller, and the check, which returns the value for the recipe's body. The
+# bounds are keywords here, so `names` reads them without JAX.
 
 _NEGATIVE = ". What is negative is -1.0 * {function}(...)"
 _FALLS = ": a decay falls. To grow, js.exponential_growth or js.piecewise_constant. {order}"
@@ -362,7 +361,7 @@ Base = Annotated[AbstractSchedule, _base]
 # The whole length; the same for one cycle.
 Steps = Annotated[_types.Number, partial(_whole, at_least=0)]
 Cycle = Annotated[_types.Number, partial(_whole, above=0)]
-# Steps or a share: a stage, all of which fit into the whole; no stage; the same, above 0.
+# Steps or a share: a stage (all stages fit into the whole); a length apart; the same, above 0.
 Length = Annotated[_types.Number | share, partial(_length, at_least=0)]
 Apart = Annotated[_types.Number | share, partial(_length, at_least=0)]
 Period = Annotated[_types.Number | share, partial(_length, above=0)]

@@ -1,4 +1,4 @@
-"""Recipes of stages: warmup, stable, decay, cooldowns. What holds in _decays.py holds here."""
+"""Recipes of stages: warmup, stable, decay, cooldowns. The text of _decays.py holds here too."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ def warmup_polynomial(
 
 @recipe
 def with_warmup(schedule: Base, warmup: Apart, start: Number = 0.0) -> AbstractSchedule:
-    """Linear from ``start`` to the first value of any schedule, then that schedule from its start.
+    """Linear from ``start`` to the first value of any schedule, then the schedule from its start.
 
     Args:
-        schedule: e.g. ``js.step_decay(...)``, whose drops then count from the end of the warmup.
+        schedule: e.g. ``js.step_decay(...)``; its drops count from the end of the warmup.
         warmup: its length in optimizer updates, at least 0, or a ``js.share`` of the schedule's
             duration; the whole is longer by it.
         start: value of the first update.
@@ -121,8 +121,8 @@ def with_warmup(schedule: Base, warmup: Apart, start: Number = 0.0) -> AbstractS
     >>> [float(lr(t)) for t in (5, 10, 109, 110)]
     [0.5, 1.0, 1.0, 0.5]
     """
-    # Two rises from 0 one after the other are a slip: `with_warmup(warmup_cosine(...), 100)`. What
-    # is traced is let through, since its values are not known.
+    # Two rises from 0 one after the other are a slip: `with_warmup(warmup_cosine(...), 100)`. A
+    # traced schedule passes, since its values are not known.
     first = value_at(schedule, 0)
     if is_concrete(first) and violates(
         lambda start, warmup, second: (start == 0) & (first == 0) & (warmup > 0) & (second > 0),
@@ -182,8 +182,7 @@ def wsd(
     [0.5, 1.0, 0.5, 0.0]
     """
     rise = shapes.Linear(0.0, peak, warmup)
-    # A user's shape is known by what it makes, so a function that makes a line counts as the
-    # default.
+    # The result identifies a user's shape: a function that returns a line counts as the default.
     if steps is None:
         is_line = type(transition(shape, 1.0, 0.5, 1)) is shapes.Linear
         is_zero = isinstance(end, (int, float)) and end == 0
@@ -293,7 +292,7 @@ def infinite(
     shape: Shape = "cosine",
     steps: Steps | None = None,
 ) -> AbstractSchedule:
-    """Warmup, cooldown to a constant, which holds for ever; anneal with ``js.cooldown_from``.
+    """Warmup, then cooldown to a constant value for ever; anneal with ``js.cooldown_from``.
 
     Args:
         peak: value after the warmup.
@@ -326,7 +325,7 @@ def cooldown_from(
         schedule: any schedule.
         at: first step of the cooldown, or a ``js.share`` of the schedule's duration.
         steps: length of the cooldown in optimizer updates, likewise.
-        end: value afterwards, at most that of the schedule at ``at``.
+        end: value afterwards, at most the schedule's value at ``at``.
         shape: as in ``js.wsd``.
 
     >>> import jaxsched as js

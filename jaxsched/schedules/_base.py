@@ -51,7 +51,7 @@ _CLASS_OF: dict[str, Any] = {}
 class AbstractSchedule(Record, abc.ABC):
     """A pure function from the step to a value, as an immutable pytree of numbers.
 
-    A subclass is a ``@struct`` whose fields are its numbers. It implements ``value_at`` and
+    A subclass is a ``@struct`` with its numbers as fields. It implements ``value_at`` and
     ``duration``, and optionally ``exact_length``, ``phases`` and ``natural_length``. Relations
     between known fields are checked in ``__check_init__``, without ``super()``. It must not have
     methods ``init`` and ``update``: Optax takes an object with both for a stateful schedule.
@@ -65,7 +65,7 @@ class AbstractSchedule(Record, abc.ABC):
         if operator:
             _CLASS_OF[operator] = cls
         if "value_at" in vars(cls) and not cls.__module__.startswith("jaxsched."):
-            own: Any = cls  # a user's value may change where that of one of our classes does not
+            own: Any = cls  # a user's `value_at` may change where the base class's does not
             own._is_constant = AbstractSchedule._is_constant
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -104,7 +104,7 @@ class AbstractSchedule(Record, abc.ABC):
         return [Phase(type(self).__name__, 0, known_duration(self))]
 
     def natural_length(self) -> float:
-        """How many steps show what an open-ended schedule does; 0 (default): nothing says it."""
+        """How many steps show the shape of an open-ended schedule; 0 (default): unknown."""
         return 0.0
 
     def _is_constant(self) -> bool:
@@ -186,7 +186,7 @@ class AbstractSchedule(Record, abc.ABC):
 
 
 class AbstractTimed(AbstractSchedule):
-    """A schedule whose field ``steps`` is its duration."""
+    """A schedule with its duration in a field, ``steps``."""
 
     steps: Leaf
 
@@ -285,8 +285,8 @@ class Sequence(AbstractParts):
         t = num.at_least_zero(t)
         if len(self.parts) > self._few and can_select(t):
             return selected(t, self.parts)
-        # Parts that are not selected are evaluated too, before their start or after their end.
-        # They hold their value there: nothing overflows, and no NaN reaches a gradient.
+        # All parts are evaluated, the others too, before their start or after their end. They hold
+        # their value there: nothing overflows, and no NaN reaches a gradient.
         value = self.parts[0].value_at(t)
         lengths: Any = (part.exact_length(t) for part in self.parts[:-1])  # each has one
         reached = num.nudge(t)
@@ -331,7 +331,7 @@ class AbstractCombination(AbstractParts):
         return [num.floating(t, part.value_at(t)) for part in self.parts]
 
     def phases(self) -> list[Phase]:
-        """Those of the part with most of them, or of one whose value changes at the common end."""
+        """The phases of the part with most phases, or of a part with a change at the common end."""
         end = known_duration(self)
         phases = side_by_side(self.parts, end)
         return fitted(phases, end) if phases else super().phases()

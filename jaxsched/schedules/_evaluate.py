@@ -17,8 +17,8 @@ from jaxsched._types import Leaf, Step
 from jaxsched.schedules._own import value_of
 
 _PLAIN = (int, float, np.ndarray, np.generic, jax.Array)
-# A real step is held here, so that an infinite one is the end and no inf - inf. Its products with
-# lengths and rates, in the formulas, stay within float32, which ends at 2^128.
+# The largest step: an infinite step becomes this one, so no formula computes inf - inf. Products of
+# it with lengths and rates stay within float32, which ends at 2^128.
 _LAST = 2.0**100
 
 
@@ -34,7 +34,7 @@ def evaluate(schedule: Any, step: Step) -> jax.Array:
                 value = schedule.value_at(np.float64(step))
                 if type(value) is np.float64:
                     return jnp.asarray(np.float32(value))
-        except Exception:  # an int beyond float64's range, or what is reported below
+        except Exception:  # an int beyond float64, or an error that is reported below
             pass  # the slow way has the message
     step, leaves = as_step(step), jax.tree.leaves(schedule)
     if any(map(np.ndim, leaves)):
@@ -125,7 +125,7 @@ def _is_plain(schedule: Record) -> bool:
 
 
 def as_step(step: Step) -> Leaf:
-    """A number or an array, from anything that converts to one (a list, a Keras variable)."""
+    """A number or an array, from anything convertible (a list, a Keras variable)."""
     if isinstance(step, _PLAIN):
         return step
     if is_list(step):
@@ -165,10 +165,10 @@ def host_step(step: Leaf) -> Leaf:
 
 
 def traced_step(step: Leaf, dtype: type[np.floating]) -> Number:
-    """The step in a program whose values are of ``dtype``: every integer is itself to 2^48.
+    """The step in a program with values of ``dtype``: exact for every integer up to 2^48.
 
-    A known step, such as that of ``schedule(3)`` with traced numbers, is split on the host and made
-    two arrays, as the step of any other call in a program is.
+    A known step, as in ``schedule(3)`` with traced numbers, is split on the host into two arrays,
+    like the step of any other call in a program.
     """
     if isinstance(step, int) and not isinstance(step, bool):  # NumPy holds no larger one than int64
         step = np.asarray(max(min(float(step), _LAST), -_LAST) if abs(step) >= 2**63 else step)

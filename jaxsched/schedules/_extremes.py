@@ -36,10 +36,10 @@ class Maximum(AbstractExtreme):
 
 @overload
 def minimum(*schedules: Operand) -> AbstractSchedule: ...
-@overload  # with a controller, whose class comes in a later module
+@overload  # with a controller: its class is in a later module
 def minimum(*schedules: Any) -> Any: ...
 def minimum(*schedules: Any) -> Any:
-    """The pointwise minimum of schedules (one of which may be a controller) and numbers.
+    """The pointwise minimum of schedules (one may be a controller) and numbers.
 
     >>> import jaxsched as js
     >>> float(js.minimum(js.Linear(0.0, 1.0, 10), 0.25)(9))
@@ -53,7 +53,7 @@ def maximum(*schedules: Operand) -> AbstractSchedule: ...
 @overload
 def maximum(*schedules: Any) -> Any: ...
 def maximum(*schedules: Any) -> Any:
-    """The pointwise maximum of schedules (one of which may be a controller) and numbers.
+    """The pointwise maximum of schedules (one may be a controller) and numbers.
 
     >>> import jaxsched as js
     >>> float(js.maximum(js.Linear(1.0, 0.0, 10), 0.25)(9))
@@ -67,9 +67,9 @@ def _extreme(
 ) -> Any:
     """A ``Minimum`` or ``Maximum``; around a controller, if one is among them.
 
-    A controller has no value at a step alone, so it cannot be a part: the rule is applied to the
-    rate that it gives. Its class is of a later module, which is known by its method. It refuses a
-    second controller.
+    A controller has no value at a step alone, so it cannot be a part: the rule is applied to its
+    rate. The method ``_wrap`` identifies a controller, since its class is in a later module. A
+    controller refuses a second one.
     """
     controllers = [one for one in schedules if hasattr(one, "_wrap")]
     if not controllers:

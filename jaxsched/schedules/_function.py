@@ -37,7 +37,7 @@ or compute the values before, js.Table([fn(step) for step in range(steps)]){inst
 
 
 class _WithParameters(AbstractTimed):
-    """Holds a dict, whose keys are paths of the tree, and shows it as one that cannot be changed.
+    """Holds a dict, with its keys as paths of the tree, and shows it as a read-only mapping.
 
     A base class, since a field would take the place of a property of its own class.
     """
@@ -81,7 +81,7 @@ class Function(_WithParameters):
             return np.asarray(jax.device_get(self._call(step)), np.float64)
 
     def _call(self, step: Value) -> jax.Array:
-        """The user's function at each of the int32 steps, which it takes one at a time."""
+        """The user's function at each of the int32 steps, one step in each call."""
         steps, given = step.ravel(), self.parameters
         # Schedules among the parameters are evaluated at all steps before, not within `vmap`: there
         # the step is traced, and a known schedule would be computed as a program, with other
@@ -106,18 +106,18 @@ def from_fn(
     middle of a training run.
 
     Args:
-        fn: takes an int32 scalar (whole steps, from 0; later ones than 2^31 - 1 are that one) and
+        fn: takes an int32 scalar (a whole step from 0; at most 2^31 - 1, also at later steps) and
             the parameters by keyword; returns a scalar. Written with ``jnp``; a module-level
             function can be pickled. Count in integers: XLA divides floats by a constant as a
             product with its inverse, so ``jnp.ceil(t / n)`` can be one too many in a program;
             ``-(-t // n)`` never is.
         steps: length in optimizer updates, after which the value holds; ``None`` for ever.
-        **parameters: numbers, which become the leaves of the schedule; or schedules, whose values
-            at the step are handed to ``fn``. So any function of schedules is a schedule.
+        **parameters: numbers, which become the leaves of the schedule; or schedules: ``fn`` gets
+            their values at the step. So any function of schedules is a schedule.
 
     Raises:
         TypeError: if ``fn`` is not callable, branches in Python on a traced value, or returns
-            something that is not one real number.
+            something other than one real number.
 
     >>> import jaxsched as js
     >>> decay = js.from_fn(lambda step, peak: peak / (1 + step), peak=1.0)
@@ -139,7 +139,7 @@ def traced(
     steps: Leaf = None,
     instead: str = "",
 ) -> Function:
-    """As ``from_fn``, of parameters that are known to be ones; ``instead`` is another repair."""
+    """As ``from_fn``, with checked parameters; ``instead`` is another repair for the message."""
     _check_fn(where, fn)
     facts: Any = {"where": where, "name": _name(fn), "instead": instead and f", or {instead}"}
     abstract = {
@@ -148,8 +148,8 @@ def traced(
         else jax.ShapeDtypeStruct((), jnp.result_type(v))
         for n, v in values.items()
     }
-    # JAX's errors say that a value is traced, but not what to write in its place. A TypeError of
-    # the user's own, which speaks of no tracer, is left as it is.
+    # JAX's errors say that a value is traced, but give no repair. A user's own TypeError, without
+    # "Tracer" in its text, is left as it is.
     try:
         out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
     except jax.errors.TracerBoolConversionError as error:
@@ -182,7 +182,7 @@ def _one_parameter(where: str, x: Leaf) -> Leaf:
 
 
 def _name(fn: Any) -> str:
-    """Of a function; never an address, which is another in every process."""
+    """The name of a function; never its address, which differs in every process."""
     while not hasattr(fn, "__qualname__") and hasattr(fn, "func"):  # functools.partial
         fn = fn.func
     return str(getattr(fn, "__qualname__", type(fn).__qualname__))

@@ -1,4 +1,4 @@
-"""Sequences whose boundaries belong to the earlier part."""
+"""Sequences in which a step on a boundary belongs to the earlier part."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class RightClosed(Sequence):
 
     .. math:: s(t) = s_i(t - b_i), \quad b_i < t \le b_{i+1}
 
-    So the step at which a part ends has that part's last value, and the next part begins with its
-    step 1. This is the convention of OLMo-core's joins and of Keras' ``PiecewiseConstantDecay``.
+    So a part has its last value at the step of its end, and the next part begins with its step 1.
+    OLMo-core's joins and Keras' ``PiecewiseConstantDecay`` have this convention.
 
     Args:
         parts: as for ``js.Sequence``. Step 0 belongs to the first one.
@@ -32,6 +32,6 @@ class RightClosed(Sequence):
     _few = math.inf  # `selected` knows the other convention
 
     def _begun(self, t: Number, reached: Number, start: Number) -> num.Mask:
-        # The boundary is nudged here, not the step: of two that nearly agree the step counts as the
-        # boundary, which is the earlier part's.
+        # The boundary is nudged here, not the step: a step just after a boundary counts as on the
+        # boundary, in the earlier part.
         return t > num.nudge(start)

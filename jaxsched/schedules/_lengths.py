@@ -50,9 +50,8 @@ def subtract_steps(x: Leaf, y: Leaf) -> Leaf:
         return _whole_as(x, np.int32) - _whole_as(y, np.int32)
     if is_x64():
         return _whole_as(x, np.int64) - _whole_as(y, np.int64)
-    # A uint32 holds what an int32 does not, but 3 - 5 would be 4294967294 in it, a length that
-    # never ends. So a negative one counts as 0, as a negative length does everywhere in a
-    # program.
+    # A uint32 holds larger lengths than an int32, but 3 - 5 would be 4294967294, a length without
+    # an end. So a negative difference counts as 0, like any negative length in a program.
     x, y = jnp.maximum(jnp.asarray(x), 0), jnp.maximum(jnp.asarray(y), 0)
     x, y = _whole_as(x, np.uint32), _whole_as(y, np.uint32)
     return jnp.where(x > y, x - y, 0)

@@ -29,7 +29,7 @@ class Logarithmic(AbstractShape):
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         log, done = _log_from_1(at.length), _log_from_1(at.passed)
-        # ln(1 + steps) - ln(1 + t), near the end from what remains.
+        # ln(1 + steps) - ln(1 + t), near the end from the remaining steps.
         remains = at.rest / (at.length + 1.0)
         late = remains < 0.5
         left = num.where(late, -num.log1p(-num.where(late, remains, 0.0)), log - done)
@@ -63,7 +63,7 @@ class Hyperbolic(AbstractShape):
 
     Args:
         start: value at step 0.
-        end: value that a run of ``bound`` steps would end on.
+        end: last value of a run of ``bound`` steps.
         steps: length in optimizer updates, at least 0.
         bound: an upper bound on the length of all runs to be compared, at least ``steps``, above 0.
 

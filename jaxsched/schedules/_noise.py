@@ -1,4 +1,4 @@
-"""``Noisy``: a schedule with noise on it, which is a function of the seed and the step."""
+"""``Noisy``: a schedule with noise on it; the noise is a function of the seed and the step."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _Bits = np.uint32 | np.ndarray | jax.Array  # uint32
 class Noisy(AbstractPointwise):
     r"""A schedule times :math:`1 + n_t`, with independent noise :math:`n_t` at each step.
 
-    Normal noise has the standard deviation ``std`` before what is not within
-    :math:`\pm\text{limit}` is drawn again, as in timm; uniform noise is between these two. It
-    depends on nothing but ``seed`` and the step: the same in a program, under ``vmap`` and on the
-    host, on every machine. (The bits are those of Threefry, not those of PyTorch's generator, which
-    timm takes.) Between two whole steps and after the duration it holds.
+    Normal noise has the standard deviation ``std``; noise beyond :math:`\pm\text{limit}` is drawn
+    again, as in timm. Uniform noise is within the same limits. Noise depends only on ``seed`` and
+    the step: the same in a program, under ``vmap`` and on the host, on every machine. (The bits
+    come from Threefry; timm takes PyTorch's generator.) Between two whole steps and after the
+    duration it holds.
 
     Args:
         schedule: any schedule, or a controller.
@@ -56,7 +56,7 @@ class Noisy(AbstractPointwise):
     std: Leaf = number(default=1.0, at_least=0)
     start: Leaf = length(default=0, at_least=0)
     stop: Leaf = length(default=None, at_least=0, optional=True)
-    seed: Leaf = count(default=0, at_least=0, at_most=0x7FFFFFFF)  # what an int32 holds
+    seed: Leaf = count(default=0, at_least=0, at_most=0x7FFFFFFF)  # the range of int32
     distribution: Literal["normal", "uniform"] = choice("normal", "uniform", default="normal")
 
     def __check_init__(self) -> None:
@@ -102,10 +102,10 @@ def random_bits(seed: Leaf, at: Number) -> _Bits:
 def threefry(key: tuple[_Bits, _Bits], counter: tuple[_Bits, _Bits]) -> tuple[Any, Any]:
     """Threefry-2x32 with 20 rounds: two words of 32 bits.
 
-    A block cipher without secrecy: of any counter it makes bits that look random, without a state
-    that is handed on, so the noise of step 10^6 needs no steps before it. `jax.random` uses it too,
-    but cannot be asked on the host; here NumPy and JAX run the same lines. Sums wrap at 2^32, which
-    is meant. The constants (rotations, and the word of the key schedule) are the paper's.
+    A block cipher without secrecy: it turns any counter into random-looking bits. It has no state,
+    so the noise of step 10^6 needs no earlier steps. `jax.random` uses it too, but does not run on
+    the host without JAX; here NumPy and JAX run the same lines. Sums wrap at 2^32 on purpose. The
+    constants (rotations, and the word of the key schedule) are the paper's.
     """
     keys = (*key, key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x, y = counter[0] + key[0], counter[1] + key[1]
@@ -126,8 +126,8 @@ def _word(x: Leaf) -> _Bits:
 def _symmetric(t: Number, bits: Any) -> Value:
     """An odd multiple of 2^-23 between -1 and 1: exact in float32, and so everywhere."""
     # 23 of the bits are a number k from 0 to 2^23 - 1, and 2k + 1 - 2^23 is odd, from -2^23 + 1 to
-    # 2^23 - 1. So neither end is met, at which the inverse distribution is infinite, nor is 0, and
-    # the numbers lie as densely on both sides.
+    # 2^23 - 1. So the result is never -1 or 1, where the inverse distribution is infinite, and
+    # never 0, and the numbers are equally dense on both sides.
     odd = ((bits >> np.uint32(9)).astype(np.int32) << np.int32(1)) + np.int32(1 - 2**23)
     dtype = np.float32 if isinstance(t, num.Double) else np.float64
     return odd.astype(dtype) * dtype(2.0**-23)
@@ -136,8 +136,8 @@ def _symmetric(t: Number, bits: Any) -> Value:
 def _within(t: Number, limit: Leaf, std: Leaf) -> tuple[Value, Value]:
     """The probability of normal noise within the limit, and outside.
 
-    What is outside is drawn again in timm. Here a uniform number is scaled to the probability
-    within before it is inverted: the same distribution, in one draw, and with a derivative.
+    timm draws noise outside of the limit again. Here a uniform number is scaled to the probability
+    within before the inversion: the same distribution, in one draw, and with a derivative.
     """
     if is_concrete(limit) and is_concrete(std):
         limit, std = float(to_host(limit)), float(to_host(std))
@@ -159,7 +159,7 @@ def _erf_inv(x: Value, whole: Value, tail: Value) -> Value:
 
         return erfinv(x * whole)
     # Large noise depends on the distance of x * whole from 1. In float32 the product would lose it:
-    # at 1 - 1e-7 one unit is 6e-8. So it is computed from what both lack, 1 - |x| and `tail`.
+    # at 1 - 1e-7 one unit is 6e-8. So it is computed from the complements, 1 - |x| and `tail`.
     left = (1.0 - jnp.abs(x)) + jnp.abs(x) * tail
     w = -jnp.log(left * (2.0 - left))
     near = w < 5.0

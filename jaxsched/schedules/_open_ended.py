@@ -51,8 +51,8 @@ class Exponential(AbstractOpenEnded):
     rate: Leaf = number()
 
     def value_at(self, t: Number) -> Value:
-        # In two words: an exponent of -80 that is rounded to float32 is off by up to 3.8e-6, and so
-        # is the value, in proportion.
+        # In two words: in float32 an exponent of -80 has an error of up to 3.8e-6, and so the value
+        # has that relative error.
         exponent = num.at_least_zero(t) * num.as_number(t, self.rate)
         return num.as_value(t, self.start) * num.to_value(num.exp(exponent))
 
@@ -132,8 +132,8 @@ class PowerLaw(AbstractTimescale):
 
     def value_at(self, t: Number) -> Value:
         scale = num.as_number(t, self.timescale)
-        # ln(1001) - ln(1000) is 0.0009995. Rounded to float32 each of the two is off by up to
-        # 2.4e-7, a four-thousandth of that; in two words nothing is lost.
+        # ln(1001) - ln(1000) is 0.0009995. In float32 each logarithm has an error of up to 2.4e-7,
+        # a four-thousandth of the difference; in two words nothing is lost.
         growth = num.log(num.at_least_zero(t) + scale) - num.log(scale)
         return num.as_value(t, self.start) * num.to_value(
             num.exp(growth * num.as_number(t, self.exponent))
@@ -236,8 +236,8 @@ class Silver(AbstractTimed):
         if self.steps is None:
             return num.take(inner, _trailing_zeros(index))
         # 13 steps are blocks of 1, 4 and 8, the bits of 13 from the lowest: each is a whole pattern
-        # of its own with a long last step. The lowest k bits of `last` are where these blocks end
-        # (1, 1, 5, 13), so `block` counts those that are over.
+        # of its own with a long last step. The lowest k bits of `last` are the ends of these blocks
+        # (1, 1, 5, 13), so `block` counts the finished blocks.
         lengths = (last & _LOW_BITS).reshape((1,) * np.ndim(index) + (-1,))
         block = (index[..., None] > lengths).sum(-1, dtype=np.int32)
         size = np.int32(1) << block
@@ -277,7 +277,7 @@ def _bounded(condition: Value) -> tuple[Any, Any]:
 def _trailing_zeros(x: Any) -> Any:
     """The exponent of the largest power of two that divides the positive int32 ``x``.
 
-    Of 12, 1100 in bits, ``x & -x`` is the lowest bit, 100; less 1 it is 11, whose bits are counted.
+    For 12, 1100 in bits, ``x & -x`` is the lowest bit, 100. Minus 1 it is 11: two bits.
     """
     below = (x & -x) - 1
     return jax.lax.population_count(below) if isinstance(x, jax.Array) else np.bitwise_count(below)

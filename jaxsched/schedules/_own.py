@@ -14,7 +14,7 @@ from jaxsched._number import Number, Value
 from jaxsched._struct import Record
 from jaxsched._text import describe, shorten
 
-_ERRORS = (TypeError, ValueError, AttributeError)  # of JAX, of NumPy, of what `t` does not have
+_ERRORS = (TypeError, ValueError, AttributeError)  # of JAX, of NumPy, of a missing attribute of `t`
 _REPAIR = (
     "write `where(t < 10, a, b)` for an `if`, `power(t, 2)` for `t ** 2`, and other functions of "
     "jaxsched.schedules for those of math and NumPy, or `jnp` of `to_value(t)`."
@@ -22,7 +22,7 @@ _REPAIR = (
 
 
 def value_of(schedule: Any, t: Number) -> Value:
-    """``schedule.value_at(t)``, checked; an error names the class of the user's that made it."""
+    """``schedule.value_at(t)``, checked; an error names the user's class at fault."""
     try:
         value = schedule.value_at(t)
         if _fits(value, t):
@@ -36,10 +36,10 @@ def value_of(schedule: Any, t: Number) -> Value:
 
 
 def _told(schedule: Any, t: Number) -> TypeError | None:
-    """The error of the innermost user's class whose ``value_at`` is wrong, or ``None``."""
-    # Each is called again, by itself, and only now: wrapping every call would cost those that work.
-    # The inner ones come first, as they make outer ones fail. An error that names its class
-    # already, as that of `weights` does, is left as it is.
+    """The error of the innermost user's class with a wrong ``value_at``, or ``None``."""
+    # Each class is called again, by itself, after the failure: a check around every call would slow
+    # down correct ones. The inner classes come first, as their failures make outer ones fail. An
+    # error with the name of its class, such as the error of `weights`, is left as it is.
     for node in _own(schedule):
         try:
             value = node.value_at(t)
@@ -75,7 +75,7 @@ def _fits(value: object, t: Number) -> bool:
 
 
 def check_duration(schedule: Any) -> None:
-    """That of a user's class, before it is built on."""
+    """Checks the duration of a user's class, before other schedules use it."""
     if _is_ours(schedule):
         return
     where, length = f"{type(schedule).__name__}.duration", schedule.duration
@@ -93,7 +93,7 @@ def _is_ours(schedule: Record) -> bool:
 
 
 def _own(schedule: Record) -> Iterator[Any]:
-    """The schedules in it whose classes are a user's, inner ones first."""
+    """The schedules of a user's classes in it, inner ones first."""
     for field in vars(schedule).values():
         for part in field if isinstance(field, tuple) else (field,):
             if isinstance(part, Record):

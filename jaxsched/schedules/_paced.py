@@ -1,4 +1,4 @@
-"""A schedule that counts something else than updates: samples, tokens, simulated seconds."""
+"""A schedule in another unit than updates: samples, tokens, simulated seconds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from jaxsched._types import Leaf
 from jaxsched.schedules._piecewise import count_reached, require_lengths
 from jaxsched.schedules._wrappers import AbstractRetimed
 
-_LAST = 2.0**62  # an update, however late, has a progress that float32 holds
+_LAST = 2.0**62  # the last update: its progress fits into float32
 
 
 @struct
 class Paced(AbstractRetimed):
-    r"""A schedule that goes on by another amount in every update, such as its samples or tokens.
+    r"""A schedule with a progress of its own in every update, such as its samples or tokens.
 
     .. math:: s\Bigl(\sum_{u<t} \text{pace}(u)\Bigr)
 
@@ -29,8 +29,8 @@ class Paced(AbstractRetimed):
     ``js.Units`` writes it: ``run.by_samples(schedule)``, ``run.by_tokens(schedule)``.
 
     Args:
-        schedule: any schedule, whose steps are samples or tokens.
-        boundaries: strictly increasing steps [K] from each of which on the pace is another.
+        schedule: any schedule; its steps are samples or tokens.
+        boundaries: strictly increasing steps [K]; each one begins a new pace.
         paces: how far the schedule goes on in an update, [K + 1], greater than 0.
 
     >>> import jaxsched as js
@@ -56,10 +56,9 @@ class Paced(AbstractRetimed):
         return before + (t - since) * paces
 
     def _segments(self, t: Number) -> tuple[Number, Number, Number]:
-        """[K + 1] each: where the pace begins, what has passed there, and the pace."""
-        # Within a segment the schedule goes on at one pace, so `inner_step` is a straight line
-        # through what has passed where it begins: one look-up of each, however many segments there
-        # are.
+        """[K + 1] each: the first step of each pace, the inner step there, and the pace."""
+        # Within a segment the schedule goes on at one pace, so `inner_step` is a straight line from
+        # the start of the segment: one look-up of each number for any count of segments.
         numbers: Any = [num.as_number(t, xs) for xs in (self.paces, self.boundaries)]
         paces, boundaries = numbers
         zero = paces[..., :1] * 0.0
@@ -73,9 +72,8 @@ class Paced(AbstractRetimed):
         reached: Any = num.at_least_zero(inner)
         passed = reached[..., None] - before
         begun = passed >= 0.0
-        # Of the paces that have begun the last one: begun, and the next one is not. As a mask,
-        # since a population has another index for each member. The sum over it picks the one that
-        # is not 0.
+        # A mask of the last pace that has begun (the next one has not). A mask, not an index, since
+        # the members of a population differ. A sum over the masked array then picks the number.
         xp = jnp if isinstance(begun, jax.Array) else np
         last = begun & ~xp.concatenate([begun[..., 1:], xp.zeros_like(begun[..., :1])], -1)
         ends = num.where(last, since + passed / paces, since * 0.0)

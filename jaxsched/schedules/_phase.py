@@ -1,4 +1,4 @@
-"""Phases: the stretches of a schedule in which one thing happens; all lengths must be known."""
+"""Phases: the parts of a schedule, such as warmup and decay; all lengths must be known."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def later(phases: list[Phase], by: float) -> list[Phase]:
 
 
 def cut(phases: list[Phase], stop: float | None) -> list[Phase]:
-    """What of the phases is in [0, stop]; where they end before, the last value holds.
+    """The phases within [0, stop]; if they end before, the last value holds.
 
     ``Linear`` to 10 and ``Cosine`` to 30 are cut at 20 to ``Linear`` to 10 and ``Cosine`` to 20,
-    and at 50 they go on with ``Constant`` from 30 to 50. Starts are not read: each phase begins
-    where the one before has ended, so what is before 0, as in a ``Window``, drops out.
+    and at 50 they go on with ``Constant`` from 30 to 50. Starts are not read: each phase begins at
+    the end of the one before, so phases before 0, as in a ``Window``, drop out.
     """
     within: list[Phase] = []
     begin: float | None = 0
@@ -76,7 +76,7 @@ def cut(phases: list[Phase], stop: float | None) -> list[Phase]:
 
 
 def fitted(phases: list[Phase], stop: float | None) -> list[Phase]:
-    """The same; a last value that begins at the end, as of ``PiecewiseConstant``, stays a phase.
+    """As ``cut``, but a last value at the very end, as in ``PiecewiseConstant``, stays a phase.
 
     Its drops at 10 and 20 make it 20 steps long, and its third value begins there. As a phase of no
     length, from 20 to 20, it is a boundary all the same.
@@ -88,7 +88,7 @@ def fitted(phases: list[Phase], stop: float | None) -> list[Phase]:
 
 
 def _rounding(stop: float) -> float:
-    return min(stop * ROUNDED, 0.5)  # at 2^40 steps the share is a step, which may be a phase
+    return min(stop * ROUNDED, 0.5)  # less than a step, which may be a phase
 
 
 def known(x: Leaf) -> float:
@@ -106,10 +106,10 @@ def known_duration(schedule: Any) -> float | None:
 
 
 def known_step(schedule: Any, step: Callable[[Number], Number | None]) -> Any:
-    """A step that is computed of the schedule's lengths, as a number for people, or ``None``."""
+    """A step computed from the schedule's lengths, as a number for people, or ``None``."""
     try:
         with np.errstate(all="ignore"):
-            exact = step(np.float64(0.0))  # on the host, of which 0.0 is the kind
+            exact = step(np.float64(0.0))  # 0.0 as a host number: on the host
     except (*NEEDS_A_NUMBER, RuntimeError) as error:  # traced, or spread over processes
         raise TypeError(f"{_NEED_LENGTHS}, got {schedule!r}.") from error
     if exact is None:
@@ -119,10 +119,10 @@ def known_step(schedule: Any, step: Callable[[Number], Number | None]) -> Any:
 
 
 def side_by_side(schedules: Any, end: float | None) -> list[Phase]:
-    """The phases of the one with most of them, or whose last is beyond the ``end`` of all.
+    """The phases of the schedule with most phases, or with a last phase beyond the common ``end``.
 
-    All boundaries of all parts would be true, too. Of ``wsd`` times a line the stages are what one
-    means. Where these end before the combination does, those of the longest part follow.
+    All boundaries of all parts would be right, too. But for ``wsd`` times a line one means the
+    stages of ``wsd``. If they end before the combination, the phases of the longest part follow.
     """
     composed = [phases for phases in map(phases_of, schedules) if len(phases) > 1]
     late = lambda phases: end is not None and phases[-1].start >= end
@@ -140,15 +140,15 @@ def ends(schedule: Any) -> bool:
 
 
 def unfinished(schedule: Any) -> str:
-    """The end of an error about a schedule at whose end nothing can begin; "" for any other.
+    """The end of an error about a schedule that no other can follow; "" for any other.
 
-    Of ``PiecewiseConstant([10, 20], ...)`` the last value begins where its duration, 20, ends: in a
-    sequence it would be skipped, in silence.
+    The last value of ``PiecewiseConstant([10, 20], ...)`` begins at 20, the end of its duration: a
+    sequence would skip it without an error.
     """
     give = "Give it a length: a recipe's steps=..., or `Window(schedule, 0, steps)`."
     if schedule.duration is None:
         return f"the open-ended {schedule!r}. {give}"
-    with contextlib.suppress(TypeError, ValueError):  # lengths that are traced, or a population's
+    with contextlib.suppress(TypeError, ValueError):  # traced lengths, or a population's
         if not ends(schedule):
             return f"{schedule!r}, whose last value begins where it ends. {give}"
     return ""
@@ -156,8 +156,8 @@ def unfinished(schedule: Any) -> str:
 
 def shown_length(schedule: Any) -> float:
     """The number of steps that show the whole shape of a schedule."""
-    # An open-ended schedule says by itself what shows it, such as some timescales. Of one whose
-    # last value begins at its end that value is shown, too.
+    # An open-ended schedule gives its own length, such as a few timescales. If the last value of a
+    # schedule begins at its end, the length includes some steps of the last value.
     duration = schedule.duration
     if duration is not None:
         length = float(to_host(duration))

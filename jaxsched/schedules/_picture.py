@@ -1,4 +1,4 @@
-"""What a picture shows of a schedule: its curve, where its phases begin, its caption."""
+"""The contents of a picture of a schedule: the curve, the starts of phases, the caption."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def curve(schedule: Any, last: int, points: int = _POINTS) -> tuple[np.ndarray, 
 
 
 def extent(schedules: list[Any]) -> int:
-    """The last step that is drawn of all of them."""
+    """The last step in the picture of these schedules."""
     length = max(map(shown_length, schedules)) or 100
     return max(1, min(int(np.ceil(length)), 2**31 - 2))
 
@@ -117,7 +117,7 @@ def _number(value: Leaf) -> str:
 
 
 def matplotlib(part: str = "", where: str = "js.plot") -> Any:
-    """A module of matplotlib, which is loaded when something is drawn."""
+    """A module of matplotlib, loaded at the first drawing."""
     try:
         return importlib.import_module(f"matplotlib.{part}" if part else "matplotlib")
     except ImportError as error:
@@ -127,7 +127,7 @@ def matplotlib(part: str = "", where: str = "js.plot") -> Any:
 
 
 def axes_of(ax: Any, where: str = "js.plot") -> Any:
-    """The axes to draw on; for ``None`` those of a new figure of pyplot."""
+    """The axes to draw on; for ``None`` the axes of a new figure of pyplot."""
     if ax is None:
         return matplotlib("pyplot", where).subplots(layout="constrained")[1]
     if not hasattr(ax, "axvline"):

@@ -102,7 +102,7 @@ class AbstractKnots(AbstractSchedule):
 
     def _segment(self, t: Number) -> tuple[Value, Value, Progress]:
         """Indices of the knots around ``t``, and the progress between them."""
-        # Before the first knot and after the last one the nearest segment is taken, whose progress
+        # Before the first knot and after the last one, the nearest segment counts, and its progress
         # is held at 0 and at 1: so the end values hold. A single knot is both ends of its segment.
         last = self.steps.shape[-1] - 1
         reached = count_reached(self.steps, t)  # no nudge: both segments meet in a knot
@@ -221,8 +221,8 @@ def _slopes(steps: Leaf, values: Leaf, xp: ModuleType) -> num.Word:
     d = xp.diff(y) / h
     if h.shape[-1] == 1:
         return xp.concatenate([d, d])
-    # Where the secants differ in sign there is a peak, whose slope is 0. The divisions are by 1
-    # there: a NaN in the side that is not selected would be in the gradient.
+    # If the secants differ in sign, the knot is a peak, with slope 0. The divisions are by 1 there:
+    # a NaN would reach the gradient even if it is not selected.
     same = d[:-1] * d[1:] > 0
     w1, w2 = 2 * h[1:] + h[:-1], h[1:] + 2 * h[:-1]
     one = xp.ones_like(d[1:])
@@ -233,7 +233,7 @@ def _slopes(steps: Leaf, values: Leaf, xp: ModuleType) -> num.Word:
 
 
 def _end_slope(h0: num.Word, h1: num.Word, d0: num.Word, d1: num.Word, xp: ModuleType) -> num.Word:
-    # That of the parabola through three knots; 0 or three times the secant where the curve would
+    # The slope of the parabola through three knots; 0 or three times the secant if the curve would
     # overshoot with it, as in SciPy.
     slope = ((2 * h0 + h1) * d0 - h0 * d1) / (h0 + h1)
     slope = xp.where(slope * d0 <= 0, xp.zeros_like(slope), slope)
@@ -245,10 +245,9 @@ _WIDE = (np.uint32, np.int64, np.uint64, np.float64)
 
 def count_reached(boundaries: Leaf, t: Number) -> Value:
     """How many boundaries are at or before ``t``; exact beyond 2^24, where float32 skips steps."""
-    # A Double cannot be searched for in an array of float32, so it is made a number that compares
-    # with all of the boundaries as it does itself: an int32 with integers; else a float32, its
-    # upper word or the float32 below that. Only what neither of them holds is compared word by
-    # word.
+    # An array of float32 cannot be searched for a Double. So the Double becomes one number with the
+    # same order to all boundaries: an int32 for integers; else a float32, its upper word or the
+    # float32 below. Only boundaries beyond both types are compared word by word.
     t = num.at_least_zero(t)
     if not isinstance(t, (num.Double, jax.Array)):
         return np.searchsorted(np.asarray(boundaries, np.float64), t, side="right").astype(np.int32)
@@ -281,7 +280,7 @@ def edges(points: Leaf) -> list[float]:
 
 
 def _between(name: str, begins: list[float], end: float | None) -> list[Phase]:
-    """The phases that begin there, without empty ones."""
+    """The phases that begin at ``begins``, without empty ones."""
     return cut([Phase(name, a, b) for a, b in zip(begins, [*begins[1:], end], strict=True)], end)
 
 

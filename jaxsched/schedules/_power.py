@@ -52,6 +52,6 @@ class Power(AbstractWrapper, operator="**"):
 
 
 def _quotient(t: Number, x: Leaf, y: Leaf) -> Value:
-    """Infinite or NaN by a zero, which Python would refuse."""
-    with np.errstate(all="ignore"):  # of what is known in a program
+    """A quotient; infinite or NaN for a division by zero, without Python's error."""
+    with np.errstate(all="ignore"):  # for known numbers in a program
         return num.as_value(t, x) / num.as_value(t, y)

@@ -4,8 +4,8 @@ A shape is a *weight* that falls from 1 to 0 over ``steps`` updates:
 
     value = start * weight + end * (1 - weight)
 
-It computes both weights without cancellation: near the end from the steps that *remain*, near the
-start from those that have *passed* (1 - weight would lose digits there).
+It computes both weights without cancellation: near the end from the *remaining* steps, near the
+start from the *passed* steps (1 - weight would lose digits there).
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class Progress(NamedTuple):
 
     @property
     def done(self) -> Value:
-        """The fraction that has passed, rounded."""
+        """The passed fraction, rounded."""
         return num.quotient(self.passed, self.length)
 
     @property
     def left(self) -> Value:
-        """The fraction that remains, rounded."""
+        """The remaining fraction, rounded."""
         return num.quotient(self.rest, self.length)
 
     def exact(self) -> tuple[Number, Number]:
@@ -80,10 +80,10 @@ class Progress(NamedTuple):
 
 def progress(t: Number, steps: Leaf) -> Progress:
     """The progress at ``t`` of a piece of ``steps``; a piece of length 0 is over at once."""
-    # All is selected and nothing branches, since `steps` may be traced: where it is 0 the divisions
-    # of the weights are by 1, or a NaN in the side not taken would be in the gradient. `passed` and
-    # `rest` are both held, each at its own end: held as one, the other would be a difference that
-    # loses digits, or has a derivative beyond the end.
+    # Selections, no branches, since `steps` may be traced. If it is 0, the weights divide by 1: a
+    # NaN would reach the gradient even if it is not selected. `passed` and `rest` are both held,
+    # each at its own end. If only one were held, the other would be a difference: it would lose
+    # digits, or have a derivative beyond the end.
     length = num.as_number(t, steps)
     empty = length <= 0.0
     length = num.where(empty, 1.0, length)
@@ -96,10 +96,10 @@ def progress(t: Number, steps: Leaf) -> Progress:
 
 
 def mirrored(at: Progress, smaller: Callable[[Number], Any]) -> tuple[Any, Any]:
-    """The weights of a curve that is its own mirror image, from the nearer end.
+    """The weights of a symmetric curve, from the nearer end.
 
-    There the weight of the other end is the smaller one, at most 1/2, and ``smaller`` of the
-    fraction to it: one evaluation, whose digits are all kept.
+    Near one end, the weight of the other end is the smaller one, at most 1/2. The function
+    ``smaller`` computes it from the fraction to the nearer end: one evaluation, with all digits.
     """
     early, near = at.nearer()
     small = smaller(near)
@@ -110,13 +110,13 @@ def mirrored(at: Progress, smaller: Callable[[Number], Any]) -> tuple[Any, Any]:
 def raised(w_start: Number, w_end: Number, exponent: Leaf) -> tuple[Number, Number]:
     """``w_start ** exponent`` and its complement, given ``w_end = 1 - w_start``.
 
-    The complement is ``-expm1(exponent * log(w_start))``: 1 minus the power has no digits left
-    where the power is 0.9999999. For the same reason the logarithm is that of ``1 - w_end`` near
-    the start.
+    The complement is ``-expm1(exponent * log(w_start))``: for a power of 0.9999999, 1 minus the
+    power has no digits left. For the same reason, near the start, it takes the logarithm of
+    ``1 - w_end``.
     """
     exponent = num.as_number(w_start, exponent)
     some = w_start > 0.0
-    # The logarithm of the smaller weight, which is the more exact one.
+    # The logarithm from the smaller weight, which is more exact.
     early = w_end < 0.25
     log = num.log1p_or_log(
         early, -num.where(early, w_end, 0.0), num.where(some & ~early, w_start, 1.0)

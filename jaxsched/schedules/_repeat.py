@@ -1,4 +1,4 @@
-"""``Repeat``: cycles of one schedule, each of which may be longer and lower than the one before."""
+"""``Repeat``: cycles of one schedule; each may be longer and lower than the one before."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _FAR = 2.0**60  # beyond any step, and its square is still a float32
 class Repeat(AbstractWrapper):
     r"""The same schedule again and again, each cycle longer and lower by a factor.
 
-    Cycle i begins at :math:`b_i = i\,w + (d-w)(g^i-1)/(g-1)`. Its first w steps are those of the
-    schedule; the rest runs :math:`g^i` times as slowly. It is multiplied by
-    :math:`\text{decay}^i`. A step on a restart belongs to the new cycle. The cycle comes from exact
-    sums: the rounded logarithm of PyTorch, timm and Keras may restart late.
+    Cycle i begins at :math:`b_i = i\,w + (d-w)(g^i-1)/(g-1)`. Its first w steps are the first w
+    steps of the schedule; the rest runs :math:`g^i` times as slowly. Its values are multiplied by
+    :math:`\text{decay}^i`. A step on a restart belongs to the new cycle. The number of the cycle
+    comes from exact sums: PyTorch, timm and Keras take a rounded logarithm, and may restart late.
 
     Args:
         schedule: one cycle; it must have a duration d > 0.
@@ -81,7 +81,7 @@ class Repeat(AbstractWrapper):
         return cycles * fixed + total * growing
 
     def _lengths(self, t: Number) -> tuple[Number, Number]:
-        """Of the part of a cycle that does not grow, and of that which does."""
+        """The lengths of the fixed part of a cycle (its warmup) and of the growing part."""
         whole: Any = self.schedule.exact_length(t)
         whole = num.where(whole > 0.0, whole, 1.0)
         if self.warmup is None:
@@ -109,7 +109,7 @@ class Repeat(AbstractWrapper):
             local = num.at_least_zero(t - cycle * fixed - total * growing)
             slow = num.at_least_zero(local - fixed) / num.maximum(ratio, 1.0 / _FAR)
             local = num.minimum(local, fixed) + slow
-            # No cycles at all, which timm has: over at once.
+            # No cycles at all, as timm allows: over at once.
             if last is not None:
                 local = num.where(last < 0.0, fixed + growing, local)
         value = self.schedule.value_at(local)
@@ -139,19 +139,19 @@ def _equal_cycles(t: Number, length: Number, last: Number | None) -> tuple[Numbe
     return num.minimum(cycle, last), num.where(cycle > last, length, local)
 
 
-# The cycle at t is searched for as one weighs with a set of weights: by blocks of 2^47, 2^46, ... 1
-# cycles, each of which is taken if it has ended by then. A block is growth ** n and the sum
-# 1 + growth + ... + growth ** (n - 1), which are doubled without a division:
+# The search for the cycle at t takes blocks of 2^47, 2^46, ... 1 cycles, like a set of weights on
+# scales. It adds a block if the block ends by t. A block is growth ** n and the sum
+# 1 + growth + ... + growth ** (n - 1); both can be doubled without a division:
 #
 #     growth ** 2n = (growth ** n) ** 2        sum of 2n = sum of n + growth ** n * sum of n
 #
 # Cycles of 4, 8, 16 steps (growth 2) begin at 0, 4, 12, 28. At step 13 the block of 4 cycles, 15 *
-# 4 steps long, has not ended; that of 2, 3 * 4 steps, has and is taken. The block of 1 would begin
-# with the third cycle, which is 2 ** 2 as long: 12 + 4 * 4 = 28 is too far. So 2 cycles are over,
+# 4 steps long, has not ended; the block of 2, 3 * 4 steps, has ended and is taken. The block of 1
+# would be the third cycle, 2 ** 2 times as long: 12 + 4 * 4 = 28 is too far. So 2 cycles are over,
 # and step 13 is step 1 of a cycle that is 4 times as slow.
 #
-# The sums decide, exact as long as they have 48 bits (53 on the host). The textbook's formula is a
-# rounded logarithm, which restarts one step late where a restart is exact.
+# The sums are exact as long as they have 48 bits (53 on the host). The textbook's formula is a
+# rounded logarithm: it may restart one step late if a restart is exactly on a step.
 
 Block = tuple[Number, Number, Any]  # growth ** n, the sum, and n
 
@@ -160,7 +160,7 @@ def _blocks(growth: Number, most: Number | None, all_: bool = False) -> Any:
     """The blocks from the smallest to the greatest, as a list or, in a program, as arrays.
 
     A known growth needs few of them: with growth 2 the sum of 64 cycles is beyond any step, so 7
-    are enough. ``all_``: all of them, since of a cycle that is all warmup nothing grows.
+    are enough. ``all_``: all of them, since a cycle of nothing but warmup does not grow.
     """
     first: Any = growth, num.full_like(growth, 1.0)
     doubled = lambda power, total: (_held(power * power), _held(total + power * total))
@@ -202,7 +202,7 @@ def _descend(like: Number, blocks: Any, fits: Callable[[Number, Number], num.Mas
 
 
 def _held(x: Number) -> Number:
-    # Infinity times a length of 0, as of a cycle that is all warmup, would be NaN.
+    # Infinity times a length of 0 (a cycle of nothing but warmup has no growing part) would be NaN.
     return num.where(num.to_value(x) < _FAR, x, num.full_like(x, _FAR))
 
 

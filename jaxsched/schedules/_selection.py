@@ -1,10 +1,10 @@
 """Long sequences: the current part is selected first, with one evaluation for all of its kind.
 
-Evaluated one by one, n parts make a program of n formulas, in each of which XLA repeats the sum of
-all earlier lengths: the time to compile grows with n squared. So the other way round: the starts of
-all parts are one array of sums, the step is looked up in it, and of ten cosines one is evaluated,
-with the numbers of the one that is due. Parts are alike if their pytrees are, as with a population:
-``Cosine(1.0, 0.1, 50)`` and ``Cosine(0.5, 0.0, 80)`` differ in three numbers and in no code.
+Evaluated one by one, n parts make a program of n formulas. In each formula XLA repeats the sum of
+all earlier lengths: the time to compile grows with n squared. So this module selects first. The
+starts of all parts are one array of sums, and the step is looked up in it. Ten cosines become one
+evaluation with the numbers of the current cosine. Parts are alike if their pytrees have the same
+structure: ``Cosine(1.0, 0.1, 50)`` and ``Cosine(0.5, 0.0, 80)`` differ only in three numbers.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def selected(t: Number, parts: Sequence[Any]) -> Value:
     shape = np.shape(num.to_value(t))
     if not shape:
         return _at(t, parts)
-    # Mapped over the steps, so that every part sees numbers without axes, as for one step.
+    # `vmap` over the steps: every part sees numbers without axes, as for one step.
     return jax.vmap(lambda t: _at(t, parts))(jax.tree.map(jnp.ravel, t)).reshape(shape)
 
 
 def _at(t: Number, parts: Sequence[Any]) -> Value:
-    """The value of the part that a step falls in; alike parts are one computation."""
+    """The value of the part at step ``t``; alike parts are one computation."""
     groups = _alike(parts)
     lengths = num.at_least_zero(_lengths(t, parts[:-1], groups))
     starts = num.running_sum(num.concatenated(t, [np.zeros(1), lengths]))
@@ -49,7 +49,7 @@ def _at(t: Number, parts: Sequence[Any]) -> Value:
     local = t - num.take_number(t, starts, index)
     value: Any = None
     for members in groups:
-        # Parts that are not current are evaluated at their start, where nothing overflows.
+        # The other parts are evaluated at their start, where nothing overflows.
         due = num.take(np.isin(np.arange(len(parts)), members), index)
         merged = _merged(t, [parts[i] for i in members], index, members)
         mine = merged.value_at(num.where(due, local, 0.0))
@@ -58,14 +58,14 @@ def _at(t: Number, parts: Sequence[Any]) -> Value:
 
 
 def _alike(parts: Sequence[Any]) -> list[list[int]]:
-    """The places of parts that differ in their numbers only.
+    """The places of the parts, in groups that differ in their numbers only.
 
-    Alone is a part with a user's code, which may branch in Python on a number that is known, and
-    one with arrays, such as a table, whose shapes would have to agree.
+    A part with a user's code is alone, since the code may branch in Python on a known number. So is
+    a part with arrays, such as a table, since the shapes would have to agree.
     """
     groups: dict[Any, list[int]] = {}
     for place, part in enumerate(parts):
-        # The key of a part that is alone is its place, which no other part has.
+        # The key of a part alone is its own place.
         numbers, form = _flat(part)
         alone = _has_code(part) or any(np.ndim(num.to_value(x)) for x in numbers)
         groups.setdefault(place if alone else form, []).append(place)
@@ -82,7 +82,7 @@ def _flat(part: Any) -> tuple[list[Any], Any]:
 
 
 def _has_code(x: object) -> bool:
-    """Whether a class that is not of this package, or a function, is part of ``x``."""
+    """Whether ``x`` contains a class from outside of this package, or a function."""
     if isinstance(x, Record):
         ours = type(x).__module__.startswith("jaxsched.") and not hasattr(x, "fn")
         return not ours or any(map(_has_code, vars(x).values()))
@@ -90,7 +90,7 @@ def _has_code(x: object) -> bool:
 
 
 def _lengths(t: Number, parts: Sequence[Any], groups: list[list[int]]) -> Number:
-    """The lengths of ``parts``, in their order; those of a kind are computed at once."""
+    """The lengths of ``parts``, in their order; alike parts are computed at once."""
     places: list[int] = []
     stacks: list[Number] = []
     for group in groups:
@@ -109,10 +109,10 @@ def _lengths(t: Number, parts: Sequence[Any], groups: list[list[int]]) -> Number
 
 
 def _merged(t: Number, members: list[Any], index: Value, places: list[int]) -> Any:
-    """One of its kind with the numbers of the member that is due.
+    """One part of its kind with the numbers of the current member.
 
-    Of the parts at ``places`` [1, 4, 6] the one at 4 is member 1: ``among`` is that table,
-    [0, 0, 0, 0, 1, 0, 2], by which ``index`` is translated.
+    If the parts are at ``places`` [1, 4, 6], the part at 4 is member 1. The table ``among``,
+    [0, 0, 0, 0, 1, 0, 2], translates ``index`` to members.
     """
     if len(members) == 1:
         return members[0]

@@ -44,7 +44,7 @@ class Cosine(AbstractShape):
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})
               \left[\tfrac12 (1+\cos \pi p)\right]^{\text{exponent}}
 
-    Evaluated as a squared sine of 1 - p, which keeps its digits to the last step.
+    Evaluated as a squared sine of 1 - p, so the digits are exact to the last step.
 
     Args:
         start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
@@ -123,7 +123,7 @@ class Sqrt(AbstractShape):
 
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})\,(1-\sqrt p)
 
-    Its slope is infinite at step 0; the derivative there is that of the straight part.
+    Its slope is infinite at step 0; the derivative there is the slope of the straight part.
 
     Args:
         start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
@@ -297,8 +297,8 @@ class Harmonic(AbstractShape):
         done, left = at.exact()
         before, after = left * (end / top), done * (start / top)
         whole = before + after
-        # With ends 38 decades apart a fraction is 0 in float32, and at an end so is the other one:
-        # there the value is that end.
+        # With ends 38 decades apart one fraction is 0 in float32, and at an end the other is 0 too:
+        # there the value is the end.
         some = whole > 0.0
         whole = num.where(some, whole, 1.0)
         return (
@@ -336,7 +336,7 @@ class ShiftedExponential(AbstractShape):
 
 @struct
 class Warp(AbstractSchedule):
-    r"""A shape whose time runs as a power (k-decay): :math:`p \to p^{\text{power}}`.
+    r"""A shape with its time as a power (k-decay): :math:`p \to p^{\text{power}}`.
 
     With ``Linear`` it gives 1 - p^k, with ``Cosine`` timm's ``k_decay``.
 
@@ -364,8 +364,8 @@ class Warp(AbstractSchedule):
 
     def value_at(self, t: Number) -> Value:
         shape = self.shape
-        # The shape is asked for its weights at a progress of length 1 of which p^k has passed: it
-        # never knows that its time was bent. Both p^k and 1 - p^k are exact, so near the ends, too.
+        # The shape gets a progress of length 1, with p^k passed, for its weights: it has no code
+        # for the bent time. Both p^k and 1 - p^k are exact, so near the ends, too.
         passed, rest = raised(*progress(t, shape.steps).exact(), self.power)
         w_start, w_end = shape.weights(Progress(passed, rest, num.full_like(t, 1.0)))
         return w_start * num.as_value(t, shape.start) + w_end * num.as_value(t, shape.end)

@@ -67,7 +67,7 @@ class AbstractWrapper(AbstractSchedule):
     def _outer_step(self, t: Number, inner: Number) -> Number:
         """The step at which the schedule is at its own step ``inner``, in the kind of ``t``.
 
-        Of the schedule's end it is the whole length, of its boundaries where the phases begin.
+        For the schedule's end it is the whole length; for its boundaries, the starts of phases.
         """
         return inner
 
@@ -80,9 +80,9 @@ class AbstractPointwise(AbstractWrapper):
     """Other values at the same times; around a controller it makes one, too."""
 
     def __new__(cls, schedule: Any = None, *args: Any, **named: Any) -> Any:
-        # `Clip(plateau, low=0.1)` is not a Clip but a controller that clips what the plateau gives.
-        # It is of another class, so Python does not call `__init__` on it. A controller is known by
-        # its method: its class is of a later module.
+        # `Clip(plateau, low=0.1)` is not a Clip but a controller that clips the plateau's rate. It
+        # has another class, so Python does not call `__init__` on it. The method identifies a
+        # controller, since its class is in a later module.
         if hasattr(schedule, "_wrap"):
             return schedule._wrap(lambda rate: cls(rate, *args, **named))
         return super().__new__(cls)
@@ -155,7 +155,7 @@ class Shift(AbstractRetimed):
 
 @struct
 class Window(AbstractRetimed):
-    """The part of a schedule from ``start`` to ``stop``, as a piece of that length.
+    """The part of a schedule from ``start`` to ``stop``, as a piece of this length.
 
     Args:
         schedule: any schedule, open-ended ones too.
@@ -255,14 +255,14 @@ class Quantize(AbstractRetimed):
 
 @struct
 class Epochwise(AbstractRetimed):
-    r"""A schedule whose steps are epochs, which moves once an epoch.
+    r"""A schedule in epochs, which moves once an epoch.
 
     .. math:: s(e), \quad e = \max\{n : \lfloor n \cdot \text{per\_epoch} \rfloor \le t\}
 
-    So does ``scheduler.step()`` after each epoch, in PyTorch. An epoch need not be a whole number
-    of updates: those that are not full are carried into the next one, as in ``js.Units``, whose
-    ``by_epochs`` makes this of a schedule. (For a schedule whose lengths are in updates already
-    there is ``js.Quantize``.)
+    PyTorch's ``scheduler.step()`` after each epoch does the same. An epoch need not be a whole
+    number of updates: the fraction of an update is carried into the next epoch, as in ``js.Units``
+    (``by_epochs`` makes an ``Epochwise``). For a schedule with lengths in updates there is
+    ``js.Quantize``.
 
     Args:
         schedule: any schedule of the epoch.
