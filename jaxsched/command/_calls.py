@@ -43,7 +43,7 @@ class Found(NamedTuple):
 
     call: Call  # of a drop-in; its name and arguments are checked
     each_update: bool  # is stepped, as the call says
-    factor: float | None  # the rate, of which it is a factor
+    factor: float | None  # the rate that it multiplies
     notes: list[str]
 
 
@@ -179,7 +179,7 @@ class _Reader:
                 "convert(text=...) must have one optimizer, got "
                 f"{' and '.join(map(self.lines.text, known))}: convert each alone."
             )
-        self.optimizer = optimizer or self.optimizer  # ChainedScheduler has that of its parts
+        self.optimizer = optimizer or self.optimizer  # ChainedScheduler uses its parts'
         name = f"{self.library}.{tree.bare}"
         if name == "transformers.get_scheduler":
             self.move_kwargs(args, given, inner)
@@ -187,7 +187,7 @@ class _Reader:
         return self.with_rate(source, made, self.optimizer) if source else made
 
     def move_kwargs(self, args: list[Any], given: dict[str, Any], inner: Any) -> None:
-        """Two arguments that `get_scheduler` has in Diffusers, to where Transformers has them."""
+        """Moves two arguments of Diffusers' `get_scheduler` to their place in Transformers'."""
         # Diffusers hands each to one of its schedules and ignores it for the others.
         more = {k: given.pop(k) for k in ("num_cycles", "power") if k in given}
         kind = inner(given["name"] if "name" in given else next(iter(args), None))

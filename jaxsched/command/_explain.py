@@ -37,8 +37,8 @@ def explain(schedule: Any) -> str:
     >>> print(explain(js.warmup_cosine(0.1, 100, 10)).splitlines()[0])
     Linear from 0 to 0.1 in 10 steps, then Cosine from 0.1 to 0 in 90 steps, which holds.
     """
-    # A controller's curve depends on metrics, which are unknown here. So the picture is that of a
-    # run in which it never acts; a warmup before it, or another wrapper, belongs to the picture.
+    # A controller's curve depends on metrics, which are unknown here. So the picture shows a run in
+    # which it never acts; a warmup before it, or another wrapper, belongs to the picture.
     base = schedule
     around = []
     while isinstance(base, AbstractController):
@@ -105,8 +105,8 @@ def _line(x: Any) -> str:
         raise TypeError(f"python_line(x=...) must be data, got a function: {x!r}.")
     if not isinstance(x, Record):
         return to_source(x)
-    # `a >> b >> c` is one `Sequence` of three. One within another, which is made only by its name,
-    # has no operator that says it: it is written by its name as well.
+    # `a >> b >> c` is one `Sequence` of three. No operator makes one within another, only the name
+    # does: so it is written by its name as well.
     symbol = getattr(x, "_symbol", "")
     parts = getattr(x, "parts", ())
     flat = not any(type(part) is type(x) for part in parts)

@@ -182,7 +182,7 @@ def joined(
 
 @dataclasses.dataclass(frozen=True)
 class OfStep:
-    """A user's function of the step; equal where the functions are, so that programs are shared."""
+    """A user's function of the step; equal for equal functions, so they share programs."""
 
     function: Callable[[Any], Any]
 

@@ -69,8 +69,8 @@ class Around(AbstractController, of_operators=True):
     Args:
         base: the controller.
         rule: a schedule with a ``js.controllers.Rate()`` in the controller's place; by default
-            that alone. It counts the steps of the run.
-        quiet: optimizer updates at the start whose reports do not reach the controller.
+            this ``Rate`` alone. It counts the steps of the run.
+        quiet: optimizer updates at the start; their reports do not reach the controller.
 
     >>> import jaxsched as js
     >>> floored = js.Linear(0.0, 0.5, 2) >> js.maximum(js.Plateau(0.5, patience=0), 0.25)

@@ -29,8 +29,8 @@ class AutoDecayState(NamedTuple):
 class AutoDecay(AbstractScaler):
     r"""Multiplies the rate by ``factor`` when it bounces *and* the averaged weights have stalled.
 
-    At the end of each window of updates two losses are reported, on the same examples: that of the
-    weights, :math:`\ell`, and that of the mean of the window's weights, :math:`\bar\ell`. Then
+    At the end of each window of updates two losses are reported, on the same examples: the loss of
+    the weights, :math:`\ell`, and of the mean of the window's weights, :math:`\bar\ell`. Then
 
     .. math:: \log \ell - \log \bar\ell > \text{threshold}
 

@@ -27,7 +27,7 @@ from jaxsched.controllers._reports import check_report
 from jaxsched.schedules._base import AbstractSchedule, Constant, Operand
 
 S = TypeVar("S")
-_CLASS_OF: dict[str, Any] = {}  # what the operators make: `Around`, whose module comes later
+_CLASS_OF: dict[str, Any] = {}  # the operators' class: `Around`, from a later module
 
 
 def _operator(
@@ -40,10 +40,10 @@ def _operator(
 class AbstractController(Record, abc.ABC):
     """A rate that depends on measurements. (The usual kind is an ``AbstractScaler``.)
 
-    A subclass is a ``@struct`` whose first field is ``base`` (a schedule, a number, or another
-    controller), with a ``State``, ``init``, ``react`` and ``value_at``; and with ``reads``, if it
-    needs other measurements than ``value``. Each of its numbers is a leaf and may be traced.
-    Relations between fields are checked in ``__check_init__``, without ``super()``.
+    A subclass is a ``@struct`` with ``base`` (a schedule, a number, or another controller) as its
+    first field, a ``State``, ``init``, ``react`` and ``value_at``; and with ``reads``, if it needs
+    other measurements than ``value``. Each of its numbers is a leaf and may be traced. Relations
+    between fields are checked in ``__check_init__``, without ``super()``.
     """
 
     __array_ufunc__ = None  # so that `numpy_number * controller` reaches our operators
@@ -51,7 +51,7 @@ class AbstractController(Record, abc.ABC):
     reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements that it needs
     or_reads: ClassVar[tuple[str, ...]] = ()  # alternatives to these
     _in_state: ClassVar[tuple[str, ...]] = ("step", "base")
-    quiet: Leaf = 0  # a field of some: updates at the start whose reports are held back
+    quiet: Leaf = 0  # a field of some: updates at the start without reports to the rule
 
     base: Any
 
@@ -101,7 +101,7 @@ class AbstractController(Record, abc.ABC):
         return dataclasses.replace(changed, base=scaled(self.base, factor))
 
     def untold(self, base: AbstractSchedule) -> AbstractSchedule:
-        """The schedule of the rates without any report, of that of the ``base``."""
+        """The schedule of the rates without any report, from the schedule of the ``base``."""
         return base
 
     def carried(self, old: AbstractController, state: PyTree, first: PyTree) -> PyTree:

@@ -54,7 +54,7 @@ class Greedy(AbstractEvaluator):
         min_scale: the scale's lower bound; above 1 it holds once the scale has risen to it.
         max_scale: its upper bound; below 1 it holds once the scale has fallen to it. A largest
             rate, whatever the base, is ``js.minimum(greedy, rate)``.
-        accumulate: reports whose mean is one evaluation.
+        accumulate: reports per evaluation, which is their mean.
         mode: ``"min"`` if less is better, ``"max"`` if more is.
         nan: ``"ignore"`` a NaN metric, or take it as a ``"bad"`` one.
         min_lr, smooth, quiet: as in ``Plateau``.
@@ -62,7 +62,7 @@ class Greedy(AbstractEvaluator):
         reset: cuts that end on ``min_scale`` or ``min_lr``, not counting those before it rose,
             after which it is 1 again; the best and the averages are forgotten. ``None`` (default):
             never.
-        window: the last evaluations whose mean is judged, a plain integer; ``None`` (default): 1.
+        window: judge the mean of so many last evaluations, a plain integer; ``None`` (default): 1.
 
     ``update`` and ``observe`` take ``value`` and ``reported``, as in ``Plateau``.
 

@@ -38,7 +38,7 @@ class NewBob(AbstractEvaluator):
         patience: evaluations with too small a gain that are tolerated, at least 0.
         rtol: the least sufficient gain, a fraction of the magnitude of the evaluation before.
         min_scale: the scale's lower bound, 0 to 1.
-        accumulate: reports whose mean is one evaluation.
+        accumulate: reports per evaluation, which is their mean.
         mode: ``"min"`` if less is better, ``"max"`` if more is.
         nan: ``"ignore"`` a NaN metric, or take it as a ``"bad"`` one.
         min_lr, smooth, quiet: as in ``Plateau``.

@@ -1,4 +1,4 @@
-"""The declarations that a class of controllers needs, and errors in it that name it."""
+"""The necessary declarations of a class of controllers, and errors in it that name it."""
 
 from __future__ import annotations
 

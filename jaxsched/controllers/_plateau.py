@@ -55,7 +55,7 @@ class Plateau(AbstractEvaluator):
         atol: absolute margin, in the units of the metric.
         cooldown: evaluations that are not counted after a cut.
         min_scale: the scale's lower bound, 0 to 1: the least rate divided by the base.
-        accumulate: reports whose mean is one evaluation, e.g. the micro-batches of an epoch.
+        accumulate: reports per evaluation, which is their mean, e.g. the micro-batches of an epoch.
         mode: ``"min"`` if less is better, ``"max"`` if more is.
         rule: of patience, see above.
         nan: the effect of a NaN (or infinitely good) metric: ``"ignore"``: none, as if not
@@ -66,7 +66,7 @@ class Plateau(AbstractEvaluator):
         smooth: the share of the average that stays at each evaluation, at least 0 and below 1:
             0.9 averages over about ten. The bias of the first ones is corrected. ``None``
             (default): each is judged by itself.
-        quiet: optimizer updates at the start of the run, including a warmup's, whose reports have
+        quiet: optimizer updates at the start of the run, including a warmup's; their reports have
             no effect, here and on controllers in ``base``.
 
     ``update`` and ``observe`` take ``value``, one real number of any dtype. On updates without one,

@@ -200,8 +200,8 @@ def _opened(config: Any) -> list[Any]:
 
 def build(tree: Call, outer: Place, caller: str = "", argument: str = "") -> Any:
     """The result of a call at a place, or as an argument of a ``caller`` at that place."""
-    # All places of one run append the lengths that they meet to one list, `told`. The lengths from
-    # this call begin at index `start`.
+    # All places of one run append their lengths to one list, `told`. The lengths from this call
+    # begin at index `start`.
     place = outer.within(caller, argument) if caller else outer
     start = len(place.told)
     made = _operation(tree, place) if tree.name in OPERATORS else _made(tree, place)

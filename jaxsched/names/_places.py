@@ -15,7 +15,7 @@ _SAME = {
     *("+", "-", "*", "/", "**", "Sum", "Product", "Minimum", "Maximum", "Power", "Clip", "Noisy"),
     *("Around", "AutoDecay", "Bounce", "Greedy", "NewBob", "Plateau", "Trigger"),
 }
-# Within these a step is an update, too, but not always that of the run.
+# Within these a step is an update, too, but not always the same update of the run.
 _PARTS = {
     *(">>", "Sequence", "RightClosed", "Repeat", "Reverse", "Shift", "Window", "Quantize", "Warp"),
     *("with_warmup", "cooldown_from", "Trigger", "optax.join_schedules"),
@@ -118,7 +118,7 @@ class Place:
         return int(getattr(units, steps)(abs(amount))) * (1 if amount >= 0 else -1)
 
     def refused(self, where: str, text: str, unit: str) -> ValueError:
-        """The error of a length whose number of steps is unknown here."""
+        """The error of a length with an unknown number of steps here."""
         wanted, within = "a number of steps", f" within {self.around}" if self.around else ""
         if unit == "share":
             why = ": a percentage is of the length of a recipe, or of units=js.Units(steps=...) "

@@ -71,7 +71,7 @@ _LENGTH = re.compile(
 
 
 def value(x: Tree) -> Tree:
-    """A value of a config: a text that spells a number as that number; others unchanged."""
+    """A value of a config: a text of a number becomes the number; others stay unchanged."""
     short = isinstance(x, str) and len(x) < _LONGEST
     number = numeral(_DIGITS.sub("", x)) if short else None
     return x if number is None else number

@@ -41,7 +41,7 @@ def group_lr(
 
     Args:
         factory: as for ``inject``; its update must be proportional to the rate, as it is for
-            sgd, adam, adamw, lion and their like. The state is that of ``factory``.
+            sgd, adam, adamw, lion and their like. The state is the one of ``factory``.
         groups: regular expression -> multiplier, a number, a schedule or a controller; or name ->
             (regular expression, multiplier). An expression must match (``re.fullmatch``) the whole
             path, such as ``layers/0/kernel``, and every parameter exactly one expression. Without a
@@ -50,7 +50,7 @@ def group_lr(
             stacked into one array (``nn.scan``, ``jax.vmap``) a list of multipliers or an array
             [layers]: each layer is a group, ``layers/0``, ``layers/1`` and so on, as it would be
             without the stack.
-        rate: the name of the argument that the multipliers multiply; it must be given by name.
+        rate: the name of the multiplied argument; it must be given by name.
         layer_axis: the axis of the layers in every parameter of a stack.
         hyperparam_dtype: as for ``inject``.
 
@@ -169,10 +169,10 @@ def _scaled_by_group(
     multipliers: dict[str, PyTree],
     layer_axis: int,
 ) -> optax.GradientTransformationExtraArgs:
-    """``inner`` with multiplied updates; its state is that of ``inner``."""
+    """``inner`` with multiplied updates and an unchanged state."""
 
     def multiplier(path: KeyPath[Any], leaf: Leaf) -> Leaf:
-        """A number, or of a stack one for each layer in an array that broadcasts with ``leaf``."""
+        """A number, or for a stack an array with one for each layer, to broadcast with ``leaf``."""
         name = _group_of_parameter(path, patterns)
         own = multipliers[name]
         if not isinstance(own, list):
@@ -191,7 +191,7 @@ def _scaled_by_group(
 
     def init(params: PyTree) -> PyTree:
         # The update would find a parameter without a group as well, but only while it is traced. An
-        # expression that matches nothing is found here alone.
+        # expression without a match is found here alone.
         leaves = jax.tree_util.tree_leaves_with_path(plain_arrays(params))
         for path, leaf in leaves:
             multiplier(path, leaf)

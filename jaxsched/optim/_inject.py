@@ -40,9 +40,9 @@ def inject(
     """Lets schedules drive any hyperparameter of an Optax optimizer, from inside its state.
 
     ``inject(optax.adamw)(learning_rate=schedule, weight_decay=0.1)`` is the optimizer
-    ``optax.adamw`` whose rate at update ``count`` (from 0) is ``schedule(count)``. Arguments that
-    are schedules or controllers become state; all others are handed to ``factory`` as they are. So,
-    but for a schedule's rounding, the updates equal the plain optimizer's, bit for bit.
+    ``optax.adamw`` with the rate ``schedule(count)`` at update ``count`` (from 0). Schedules and
+    controllers among the arguments become state; ``factory`` gets all others as they are. So, but
+    for a schedule's rounding, the updates equal the plain optimizer's, bit for bit.
 
     The schedules themselves are part of the optimizer state: change a number there (``override``),
     or put other schedules of the same structure there, and the next update follows, without a new
@@ -67,10 +67,10 @@ def inject(
     Returns:
         A function with the arguments of ``factory``. It takes a schedule (or controller) for any
         numeric argument (if there is none, each scalar ``jax.Array`` is taken for a
-        ``js.Constant``), and returns an ``optax.GradientTransformationExtraArgs`` whose state
-        holds one ``InjectState``. To be able to change a constant later, give
-        ``js.Constant(0.9)``. A plain function is not taken for a schedule, since it may be a mask:
-        wrap it in ``js.from_fn``.
+        ``js.Constant``), and returns an ``optax.GradientTransformationExtraArgs``. Its state holds
+        one ``InjectState``. To be able to change a constant later, give ``js.Constant(0.9)``. A
+        plain function is not taken for a schedule, since it may be a mask: wrap it in
+        ``js.from_fn``.
 
     Raises:
         TypeError: if ``factory`` can't be called, an argument is unknown or missing, or a schedule
@@ -144,25 +144,25 @@ def _injected_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer; it reads its scheduled arguments from its state at each update."""
     # An optimizer of Optax closes over its hyperparameters: there is nothing to set from outside.
-    # So each update makes a new one of the values in the state and runs it on the moments that the
-    # last one left. In a compiled step that happens while it is traced, and costs nothing later. It
-    # asks for one thing: that the structure of the inner state does not depend on the values.
+    # So each update makes a new one from the values in the state and runs it on the moments of the
+    # last one. In a compiled step this happens while it is traced, and costs nothing later. There
+    # is one condition: the structure of the inner state must not depend on the values.
     forwarder = Forwarder()
 
     def init(params: PyTree) -> InjectState:
         register_flax(list(sources.values()))
         state = _first_state(sources, dtype)
-        # Nothing has been applied yet: these are the values that the first update will use.
+        # Nothing has been applied yet: these are the values of the first update.
         values = {k: state.value(k, state.schedules.get(k, s)) for k, s in sources.items()}
         return state._replace(values=values, inner_state=rebuild(values).init(params))
 
     def update(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, PyTree]:
-        # The state decides, not the schedules that this optimizer was built with: so a swapped one
-        # acts. Only an opaque controller, which no state can hold, comes from `sources`.
-        # All that follows sees the count and the controllers from before this update: the metric
-        # that comes with its gradients acts from the next update on.
+        # The state decides, not this optimizer's original schedules: so a swapped one acts. Only an
+        # opaque controller, which no state can hold, comes from `sources`.
+        # The lines below see the count and the controllers from before this update: the metric
+        # beside its gradients acts from the next update on.
         extra = with_forwarded(extra, updates)
         live = {k: state.schedules.get(k, s) for k, s in sources.items()}
         values = {k: state.value(k, s, **extra) for k, s in live.items()}
@@ -187,7 +187,7 @@ def _injected_optimizer(
 
 
 def _first_state(sources: dict[str, Any], dtype: DTypeLike) -> InjectState:
-    """The state before its values and that of the optimizer are known."""
+    """The state before its values and the optimizer's state are known."""
     # An opaque controller is a leaf, as 0 is; a pytree without leaves is not.
     schedules = {k: _widened(s, dtype) for k, s in sources.items() if not same_structure(s, 0)}
     states = {k: s.init() for k, s in sources.items() if _is_controller(s)}
@@ -205,8 +205,8 @@ def _widened(source: PyTree, dtype: DTypeLike) -> PyTree:
     """``source`` with float64 numbers, if values are asked for in float64: it computes in them."""
     if jnp.dtype(dtype) != jnp.float64:
         return source
-    # A state holds strong arrays, and of a Python number that would be a float32: 0.1 with an error
-    # of 1.5e-9, which no arithmetic in float64 brings back. A float64 stays so.
+    # A state holds strong arrays, and a Python number would become a float32: 0.1 with an error of
+    # 1.5e-9, which no arithmetic in float64 brings back. A float64 stays so.
     return jax.tree.map(
         lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x,
         source,

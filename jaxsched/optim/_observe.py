@@ -72,7 +72,7 @@ def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptSt
             f"{where if listening else ''}. Build the optimizer as "
             "js.inject(optax.adam)(learning_rate=js.Plateau(...))."
         )
-    # A foreign controller does not say what it reads, so beside one no name can be called wrong.
+    # A foreign controller does not declare its measurements, so beside one any name may be right.
     require_measured("observe", report)
     if all(isinstance(c, AbstractController) for c in meant.values()):
         kinds = [type(level) for c in meant.values() for level in levels(c)]
@@ -93,7 +93,7 @@ def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptSt
 
 
 def _state_after_report(state: InjectState, name: str, report: dict[str, PyTree]) -> PyTree:
-    """The state of a controller after a report; that of each member of a population."""
+    """The state of a controller after a report; for a population, of each member."""
 
     def one(controller: PyTree, state: PyTree, report: PyTree) -> PyTree:
         if isinstance(controller, AbstractController):

@@ -50,8 +50,8 @@ def override(
             the place in a chain, such as ``"1"``), or ``"*"`` for all of them. Where no group
             has the name itself, it names a stack, with all its layers: ``layers`` means
             ``layers/0`` and ``layers/1_2``, but not ``layers/norm``.
-        scale: name -> factor in front of the schedule, or of the number that is held. It takes the
-            place of the one before: 0.5 twice is a half, not a quarter. ``values`` make it 1 again.
+        scale: name -> factor in front of the schedule, or of the held number. It takes the place of
+            the one before: 0.5 twice is a half, not a quarter. ``values`` make it 1 again.
         values: name -> a number, held until further notice; a schedule or controller of the same
             structure, which takes the old one's place (a controller keeps its memory); or
             ``None``, which gives control back to the schedule.
@@ -97,8 +97,8 @@ def _changed(tree: PyTree, group: str | None, name: str, value: PyTree, is_scale
         for key in _held_values(site.state)
         if (how := _match_rank(site, key, group, name, is_scale))
     }
-    # A group's own name counts more than that of a stack of layers: with groups "layers" and
-    # "layers/0" a change of "layers" is one of the first alone.
+    # A group's own name counts more than the name of a stack of layers: with groups "layers" and
+    # "layers/0" a change of "layers" affects the first alone.
     targets = [place for place, how in matches.items() if how == max(matches.values())]
     several = group == "*" or all("/" in key for _, key in targets)  # the layers of a stack
     if not targets or (len(targets) > 1 and not several):
@@ -191,7 +191,7 @@ def _set_in_ours(state: InjectState, name: str, value: PyTree, is_scale: bool) -
 
 def _shown_value(state: InjectState, name: str) -> jax.Array:
     """The value for ``current`` to show: before the first update, the value of that update."""
-    if name not in state.schedules:  # an opaque controller, whose value `current` overrides
+    if name not in state.schedules:  # an opaque controller's value, which `current` overrides
         return state.values[name]
     return jnp.where(state.count == 0, upcoming_value(state, name), state.values[name])
 

@@ -69,7 +69,7 @@ class InjectState(NamedTuple):
 
 
 def upcoming_value(state: InjectState, name: str) -> jax.Array:
-    """The value that the next update will use, of each member of a vmapped population.
+    """The value for the next update, for each member of a vmapped population.
 
     Raises:
         ValueError: for an opaque controller, which only the optimizer itself holds.
@@ -111,7 +111,7 @@ class Site(NamedTuple):
         return f"{self.prefix}/{name}" if self.prefix else name
 
     def group_of(self, name: str) -> str:
-        """The group of a hyperparameter: its own in ``group_lr``, or that of the optimizer."""
+        """The group of a hyperparameter: its own in ``group_lr``, or the optimizer's."""
         part = name.rpartition("/")[0]
         return self.qualified(part) if part else self.prefix or self.place
 
@@ -267,7 +267,7 @@ def path_text(path: Iterable[Any]) -> str:
 
 
 def hyperparameters(state: Any) -> dict[str, jax.Array]:
-    """The values of one injected state that a person scheduled (or may set), by name."""
+    """The scheduled values of one injected state (or all, if none is scheduled), by name."""
     if isinstance(state, InjectState):
         return {name: _applied_value(state, name) for name in state.values}
     scheduled = getattr(state, "hyperparams_states", {})
@@ -276,10 +276,10 @@ def hyperparameters(state: Any) -> dict[str, jax.Array]:
 
 
 def _applied_value(state: InjectState, name: str) -> jax.Array:
-    """The value as it was applied; before the first update, as that will apply it."""
+    """The value as it was applied; before the first update, the value for that update."""
     value = state.values[name]
     if name in state.schedules:
         return value
-    # Only the optimizer can ask an opaque controller. Until an update has asked it again, what it
-    # said at `init` is here, as it was before any override.
+    # Only the optimizer can ask an opaque controller. Until an update has asked it again, its value
+    # from `init` is here, as it was before any override.
     return jnp.where(state.count == 0, state.knobs[name].apply(value), value)

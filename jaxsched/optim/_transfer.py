@@ -50,7 +50,7 @@ class Transfer:
         return self._transferred(fresh, self.saved, (), None)
 
     def _check_wholes(self, fresh: PyTree) -> None:
-        """Both are the state of an optimizer, or both something that holds one."""
+        """Raises unless both are optimizer states, or both hold one."""
         holds = ["opt_state" in (_children(tree) or {}) for tree in (self.saved, fresh)]
         if holds[0] == holds[1]:
             return
@@ -65,7 +65,7 @@ class Transfer:
         """``count`` is the count of an injection around it, if there is one."""
         # An injection on one side only is looked through: so a plain state meets an injected one.
         # The order matters: an injected `fresh` comes first, since it sets the count for all below
-        # it, and then one that only `saved` has, which is not there for the comparison.
+        # it. An injection in `saved` alone comes next; it is no level of the comparison.
         injected = _injected(saved)
         below = saved if injected is None else injected.get("inner_state")
         if isinstance(fresh, InjectState):
@@ -131,8 +131,8 @@ class Transfer:
     def _updates_done(self, saved: PyTree, path: Path, around: Leaf) -> Leaf:
         """How many updates the schedules below ``saved`` have had.
 
-        The count of the injection there; without one, that of the injection around it; else every
-        count that is kept below (by Adam, or by a schedule), or anywhere in the state.
+        The count of the injection there; without one, of the injection around it; else every count
+        below (of Adam, or of a schedule), or anywhere in the state.
         """
         if self.step is not None:
             return self.step

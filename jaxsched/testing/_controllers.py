@@ -68,7 +68,7 @@ def check_controller(
 
 
 def default_run(seed: int = 0, steps: int = 32) -> list[Report]:
-    """Reports of every kind that a metric can be: falling, stalled, absent, broken, negative.
+    """Reports of every kind of metric: falling, stalled, absent, broken, negative.
 
     Each has all the measurements that our controllers look at.
     """
@@ -223,7 +223,7 @@ def scanned(controller: Controller, run: Run) -> None:
     if _is_opaque(controller):
         return
     run = _uniform(run)
-    # The controller as data, so that both programs are given the same numbers in the same dtypes.
+    # The controller as data, so both programs get the same numbers in the same dtypes.
     scan = _in_a_scan(_laws.rescaled(controller, 1.0), _stacked(run))
     states, values = jax.device_get(scan)
     for index, (state, value) in enumerate(list(_follow(controller, run))[1:]):
@@ -359,7 +359,7 @@ def _is_opaque(controller: Controller) -> bool:
 
 def _full(run: Run) -> Report:
     """A report with every keyword of the run that is an array, as arrays."""
-    # As arrays, since a program that is given Python's 0.5 is another one.
+    # As arrays, since Python's 0.5 would make another program.
     pairs = [pair for report in reversed(run) for pair in report.items()]  # the first one counts
     full = {key: np.asarray(value) for key, value in pairs if value is not None}
     if "reported" in full:

@@ -110,8 +110,7 @@ def elementwise(schedule: Schedule, steps: np.ndarray) -> None:
 
 def strong_float32(schedule: Schedule, steps: np.ndarray) -> None:
     """A strong float32 array in the shape of the step, whatever kind of step; int32 of integers."""
-    # A compiled function that is given the value is compiled again for another dtype, and for a
-    # weak one.
+    # With another dtype, or a weak one, JAX would compile every function of the value again.
     first = np.asarray(schedule.value_at(np.float64(0.0)))
     dtype = jnp.int32 if first.dtype.kind == "i" else jnp.float32
     kinds = (3, np.int64(3), np.uint8(3), np.int32(3), jnp.int32(3), 3.0, jnp.uint32(3))
@@ -257,7 +256,7 @@ def sequential(schedule: Schedule, steps: np.ndarray) -> None:
 
 
 def phased(schedule: Schedule, steps: np.ndarray) -> None:
-    """Its phases go from step 0 to the duration, each on from the last; only that may be empty."""
+    """Its phases go from step 0 to the duration without gaps; only the last may be empty."""
     phases, duration = phases_of(schedule), known_duration(schedule)
     last = phases[-1]
     held = last.end is None and last.start == duration  # the last value begins at the end

@@ -47,7 +47,7 @@ class Average(NamedTuple):
         """The average with one more tree in it.
 
         Args:
-            weights: a tree like that of ``start``.
+            weights: a tree like the one of ``start``.
             decay: None: the mean of all, each with the same weight; a number of at least 0 and
                 below 1: an exponential moving average over about ``1 / (1 - decay)`` steps.
         """

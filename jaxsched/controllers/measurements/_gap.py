@@ -78,7 +78,7 @@ class Work(NamedTuple):
         return cls(number32(0.0), number32(0.0), jnp.zeros((), jnp.int32))
 
     def add(self, before: ArrayLike, after: ArrayLike) -> Work:
-        """With one more step; a step whose losses aren't positive and finite is left out."""
+        """With one more step; a step is omitted if its losses aren't positive and finite."""
         before, after = scalar("Work.add(before=...)", before), scalar("Work.add(after=...)", after)
         known = (before > 0) & jnp.isfinite(before) & jnp.isfinite(after)
         fall = jnp.where(known, 1.0 - after / jnp.where(known, before, 1.0), 0.0)
