@@ -227,7 +227,7 @@ def typed(hint: Any, value: object, where: str) -> Any:
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, Expected]) -> None:
-    """Compares arrays with the name -> dtype and shape that a file's JSON tells of.
+    """Compares arrays with the name -> dtype and shape in a file's JSON.
 
     Raises:
         Damaged: if one differs, is missing or is too many.
@@ -252,7 +252,7 @@ def _write_whole(path: Path, stored: dict[str, Any]) -> None:
     """Writes a whole npz or none: under another name, flushed to the disk, then renamed."""
     # The order makes it safe. Renamed before it is flushed, a file may have its name and no
     # bytes after a power cut. The name itself is in the directory, which is flushed last.
-    # A random name and "x": a link that was planted there is never written through.
+    # A random name and "x": a link planted there is never written through.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:

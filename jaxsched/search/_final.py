@@ -242,7 +242,7 @@ def _check_final(task: Any, result: SweepResult, given: object) -> None:
     """Raises if a trial cannot be scored."""
     expected = "a trial of the result with its score, such as `result.best()`"
     best: Best = checked_kind("final_score(best=...)", given, Best, expected)
-    # A trial is known by its place. Its name must be the one there, or that of no trial: another
+    # A trial is known by its place. Its name must be the one there, or no trial's: another
     # result may have as many trials.
     names = [trial.name for trial in result.trials]
     # One with a name of its own may stand in its place, as of the rates that a controller applied.

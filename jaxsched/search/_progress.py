@@ -1,6 +1,6 @@
 """Progress on a terminal or in a notebook, from the host loop; nothing inside the program.
 
-A line must cost nothing that one notices. It is drawn by whichever thread has just ended a segment,
+A line must have no noticeable cost. It is drawn by whichever thread has just ended a segment,
 under the ledger's lock, so all other threads wait for it: at most four times a second, and at most
 a hundredth of the time, whatever the size of the sweep. So each finished run is read once.
 """
@@ -43,8 +43,8 @@ class Bar:
         self._task = bar.add_task("sweep", total=int(self._planned.sum()), note="")
         self._last = self._took = 0.0
         self._begun = time.monotonic()
-        # The dict of finished runs that was read last. A ledger makes a new one when it reads a
-        # store again, as after each unit of a worker: then all that was counted is counted anew.
+        # The last dict of finished runs. A ledger makes a new one when it reads a
+        # store again, as after each unit of a worker: then all counts begin anew.
         self._read: dict[Key, RunCurves] | None = None
         self._note = ""
         self._compiling: dict[int, str] = {}  # thread -> function

@@ -30,7 +30,7 @@ def graceful(
     So has any signal after a Ctrl-C. A second SIGTERM after a first one has none: SLURM sends two
     within 10 ms as it preempts a job, and the second would end the process while it saves.
 
-    Signals that are ignored stay ignored.
+    Ignored signals stay ignored.
 
     Yields:
         A list, to which the signal's number is appended when it comes.

@@ -37,7 +37,7 @@ def compile_ahead(ledger: Ledger, programs: Iterable[Program], device: jax.Devic
         with enter():
             lowered.compile()
 
-    # Lowered one after another, under Python's lock; the first is compiled beside that.
+    # Lowered one after another, under Python's lock; the first is compiled meanwhile.
     with ThreadPoolExecutor() as pool:
         calls = (_calls_of_open_runs(ledger, program, device) for program in programs)
         for function, arguments in chain.from_iterable(calls):

@@ -215,7 +215,7 @@ class Engine:
         """Waits for the measurements of a segment; returns the runs after it.
 
         A run's state stays in the batch. It is unstacked only for a checkpoint, a fork or another
-        group of lanes: most states are replaced before that.
+        group of lanes: most states are replaced before.
         """
         with self._backend.threads.unlocked(number):
             metrics, validation = jax.device_get((segment.metrics, segment.validation))

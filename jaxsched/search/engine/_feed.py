@@ -36,7 +36,7 @@ class Feed:
             seeded = plan.seeds[seed]
             with READING:
                 drawn = plan.folds[fold].batches.read(seeded, start, count, steps, plan.caller)
-                # A copy, for the buffer: JAX need not make one of an array that it is given.
+                # A copy, for the buffer: JAX need not make one of a given array.
                 drawn = jax.tree.map(lambda x: padded(x, length), drawn)
             size = nbytes(drawn)
             while self._cache and self._bytes + size > _BYTES:

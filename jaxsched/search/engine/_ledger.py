@@ -286,7 +286,7 @@ class Ledger:
         would cost the whole sweep.
         """
         # Say a trunk has two decays, and of one decay nothing is stored. It needs the state at the
-        # end of the trunk. If the store has that, the trunk stays finished and the decay is opened
+        # end of the trunk. If the store has it, the trunk stays finished and the decay is opened
         # there. If not, the trunk comes into ``again``: it is opened at its own last state, and the
         # decay with it once it ends; the other decay is finished, and so in ``_opened``.
         finished, again = self.finished, set[Key]()

@@ -52,7 +52,7 @@ class Plan:
     validation: tuple[str, ...] = ()  # likewise; without any, nothing is evaluated
     doubt: str = ""  # a warning before the training, or ""
     caller: str = "sweep"  # the called function, for messages
-    of_all: Plan | None = None  # the plan of all trials, if this is that of a shard
+    of_all: Plan | None = None  # the plan of all trials, if this is a shard's
 
     def shard(self, index: int, count: int) -> Plan:
         """The plan of one of ``count`` processes."""

@@ -63,7 +63,7 @@ def with_draws(init: ClosedJaxpr, ahead: Draws) -> Callable[..., list[jax.Array]
     """``init`` as a function that computes the parts absent from ``ahead``, of ``draw_ahead``."""
     words, known = ahead or ([], [None] * len(init.jaxpr.outvars))
 
-    @functools.cache  # a function that is called for each of many layers is compiled once
+    @functools.cache  # a function called for each of many layers is compiled once
     def called(jaxpr: ClosedJaxpr) -> Callable[..., list[jax.Array]]:
         return jit(functools.partial(traced, jaxpr))
 

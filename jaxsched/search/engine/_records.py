@@ -33,7 +33,7 @@ class RunCurves:
     train: dict[str, np.ndarray]  # metric -> float32 [updates so far], NaN after a divergence
     validation: dict[str, np.ndarray]  # metric -> [evaluations so far], NaN after a divergence
     diverged: int = -1  # the first update with a loss that was not finite, or -1
-    # (group, metric) -> the array that the curve is the beginning of. Older snapshots share it:
+    # (group, metric) -> the array that begins with the curve. Older snapshots share it:
     # each is a view up to its own end, and nothing before an end is written again.
     _room: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 

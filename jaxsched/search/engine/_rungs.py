@@ -17,7 +17,7 @@ from jaxsched.search.engine._records import Key, RunCurves
 
 def run_plan(ledger: Ledger, train: Callable[[int | None], None]) -> None:
     """Trains all open runs of a plan; ``train(until)`` stops before a step. Workers may train."""
-    # Rungs first that the store decides: runs it lacks are not trained for a stopped trial.
+    # Rungs decided by the store come first: a stopped trial needs no missing runs.
     recalled = ledger.recall()
     reached = _TrialPaths(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:

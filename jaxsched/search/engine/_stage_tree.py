@@ -125,7 +125,7 @@ def _sorted_by_values(table: ScheduleValues) -> tuple[list[int], list[int]]:
         # Within one block: values are computed by the block.
         window = max(1, _BYTES // (4 * len(table.names) * len(group)))
         stop = min(start + window, (start // BLOCK + 1) * BLOCK)
-        # Any order will do that puts equal beginnings side by side; that of bytes is the fastest.
+        # Any order with equal beginnings side by side will do; the order of bytes is the fastest.
         rows = {t: _value_bytes(table, t, start, stop) for t in group}
         group = sorted(group, key=lambda t: (rows[t], table.horizons[t]))
         groups = [([group[0]], stop, before)]

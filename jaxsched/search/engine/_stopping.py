@@ -114,7 +114,7 @@ class SuccessiveHalving:
 @known_arguments
 @dataclasses.dataclass(frozen=True)
 class MedianRule:
-    """Every ``every`` steps, stops the runs worse than the median of the remaining ones.
+    """Every ``every`` steps, stops the runs that are worse than the median of the remaining ones.
 
     Trials with equal values so far are one run, which counts once.
 

@@ -225,7 +225,7 @@ class MeshBackend(_OnDevices):
         return super().settings | {"mesh": self._mesh.axis_names}
 
     @cached_property
-    def machine(self) -> str:  # that of the first process: all must store under one name
+    def machine(self) -> str:  # the first process's: all must store under one name
         kind = on_first_process(lambda: machine_of(self._mesh.devices.flat[0]))
         return f"{kind}, mesh {dict(self._mesh.shape)} of {jax.process_count()} processes"
 

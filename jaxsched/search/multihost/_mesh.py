@@ -29,7 +29,7 @@ from jaxsched.search.tasks._traced import Fold
 def meshes(closed: ClosedJaxpr | None) -> set[str]:
     """The meshes that a closed jaxpr names, or "Explicit axes"; on Auto ones an array may lie."""
     names = set[str]()
-    if closed is None:  # of a method that is not asked for
+    if closed is None:  # of a method that the sweep does not use
         return names
     made = [*closed.jaxpr.outvars]
     for eqn in equations(closed.jaxpr):

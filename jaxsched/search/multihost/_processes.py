@@ -117,7 +117,7 @@ def _named_place(address: str | None, processes: int | None, index: int | None) 
 def allgather_bytes(data: bytes) -> list[bytes]:
     """The bytes of every process, on every process; all must call it."""
     # Arrays of one shape are all that a collective can send. So lengths go first, and tell all
-    # processes how long the padded bytes are that follow.
+    # processes the length of the padded bytes.
     lengths = multihost_utils.process_allgather(_size_in_two_numbers(data))
     sizes = [int(parts) * _MOST + int(rest) for parts, rest in lengths]
     gathered = [b""] * len(sizes)

@@ -74,7 +74,7 @@ class Work:
 class Part:
     """A unit as it travels."""
 
-    name: str  # in the store, after that of the driver
+    name: str  # in the store, after the driver's
     trials: object  # the trials to train, packed
     fold: int  # its position
     seed: int
@@ -163,7 +163,7 @@ def train(work: Work, part: Part, token: str) -> Report:
     writer = work.writer + part.name + uuid.uuid4().hex[:12]
     try:
         plan, backend, store = _prepared_unit(work, part, directory, writer)
-    except _OtherBatches:  # of a task that was made before its files changed
+    except _OtherBatches:  # of a task made before its files changed
         with _LOCK:
             _TASKS.pop(work.key, None)
         plan, backend, store = _prepared_unit(work, part, directory, writer)

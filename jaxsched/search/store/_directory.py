@@ -15,7 +15,7 @@ from jaxsched.search._files import Arrays, Damaged, read, read_meta, write
 from jaxsched.search.store._locks import held
 
 _OURS = re.compile(r"(records|ends|marks|states)-([0-9a-f]+)-(\d+)\.(npz|orbax)")
-# Files of processes that run, or were killed. NFS renames a file so if it is deleted while open.
+# Files of running or killed processes. NFS renames a file so if it is deleted while open.
 _PASSING = re.compile(r"\.(lock|tmp)$|^\.nfs")
 
 _ON_MESH = "{}: states in Orbax's format are read on a mesh only"

@@ -9,7 +9,7 @@ from jaxsched._text import listed, shorten
 Fields = dict[str, str]
 
 _DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
-_ARRAY = "array "  # how fields begin that identify nothing
+_ARRAY = "array "  # the prefix of fields without an identity
 
 
 def identifying(fields: Fields) -> Fields:

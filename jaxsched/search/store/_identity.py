@@ -170,7 +170,7 @@ def sweep_fields(plan: Plan) -> Fields:
 
 def controller_fields(trials: Trials) -> list[Fields]:
     """The parts of each trial outside its table: its controllers, and the code in them."""
-    # Numbers are arguments of the code, so that of a structure is traced once for all of them.
+    # Numbers are arguments of the code, so the code of a structure is traced once for all.
     codes: dict[Any, str] = {}
 
     def code(controller: Any) -> str:

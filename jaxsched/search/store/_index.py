@@ -160,7 +160,7 @@ class Index:
                     heapq.heappush(todo, end)
             more = []
         digest.update(applied(at, stage.stop))
-        # A later piece counts where two overlap (``joined``): that of this call, if it has one.
+        # A later piece counts where two overlap (``joined``): this call's piece, if it has one.
         pieces.sort(key=lambda match: names.order(match[0].file))
         beyond: dict[bytes, list[Piece]] = {}
         for piece, end in pieces:

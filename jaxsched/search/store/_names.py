@@ -42,7 +42,7 @@ class Names:
         return self._number[key.fold, key.seed]
 
     def number_of(self, root: Root) -> int | None:
-        """The number of the runs that a file tells of, if they are ours."""
+        """The number of the runs in a file, if they are ours."""
         ours = root.notes.get("narrowed", self._call) == self._call
         return self._known.get(digest(json.dumps(root.fields))) if ours else None
 

@@ -37,7 +37,7 @@ class Piece:
     ends: int  # how many trials end with it
     narrowed: bool  # as of an ``OpenRun``
     until: int = 0  # before this update its batches are known to be the plan's
-    file: str = ""  # the name of the one that it was read from
+    file: str = ""  # the name of its file
 
     @property
     def stop(self) -> int:
@@ -66,8 +66,8 @@ class Root:
     fields: Fields  # name -> text
     start: int  # the updates with known batches
     stop: int
-    # Notes do not identify the runs: "machine", the kind that has trained them; "narrowed", the
-    # only sweep that they belong to; the arrays of the task, to say which one differs.
+    # Notes do not identify the runs: "machine", the kind that has trained them; "narrowed", their
+    # only sweep; the arrays of the task, to say which one differs.
     notes: Fields
     sums: bytes  # their checksums
 

@@ -24,7 +24,7 @@ class Rows:
 
     Which batches are looked at depends on their size and on nothing else, above all not on the
     length of a run: so a longer run begins with the same checksums. After the first ones, as many
-    again are looked at each time that the step doubles.
+    again are checked each time the step doubles.
 
     Args:
         fold: of the task.
@@ -68,7 +68,7 @@ class Rows:
         """The first of some updates whose checksums differ, or ``stop``; and the arrays of its
         batch that differ, in parentheses, or "" if it has only one.
 
-        Checksums of batches that no run here reads are ignored.
+        Checksums of batches without a run here are ignored.
         """
         stop_here = min(stop, self._steps)
         ours = self.sums(start, stop_here) if start < stop_here else b""
