@@ -1,9 +1,9 @@
 """The result of a range test: the object with the answer, and its reading off the curves.
 
-Each seed is read by itself, in float64 and with NumPy, so that it is the same on every device. A
-reading is a rate, or a sentence that says why there is none. The answer is the median of the rates:
-one odd seed moves it little, and a mean of logarithms would follow it. If half of the seeds have
-none, neither has the test: its reason is the most frequent one of theirs.
+Each seed is read by itself, in float64 and with NumPy: the reading is the same on every device. A
+reading is a rate, or a sentence with the reason why there is none. The answer is the median of the
+rates: one odd seed moves it little, while a mean of logarithms would follow it. If half of the
+seeds have no rate, the test has none: its reason is the seeds' most frequent one.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _SPEED_POWER, _SPEED_LIMIT, _NOISY = 0.8, 2.0, 0.01
 _BOTTOM = 0.1
 _MODEL_FACTOR = 2.0  # 91 % of the measured best peaks lie within it
 _SEED_FACTOR = 1.5  # one seed varies by 1.4-1.5 (one standard deviation)
-_AGREE_FACTOR = 4.0  # seeds that vary by more agree on nothing
+_AGREE_FACTOR = 4.0  # seeds that vary by more do not agree
 
 
 def first_tenth(steps: int) -> int:
-    """The updates at the start that say where the loss begins."""
+    """The number of updates at the start that show where the loss begins."""
     return max(steps // 10, 5)
 
 
@@ -257,8 +257,8 @@ def read(
         deviation = max(facts["spread"], _SEED_FACTOR if len(good) < 4 else 1.0)
         # The median of normal numbers varies sqrt(pi / 2) times as much as their mean.
         of_median = 1.2533 * math.log(deviation) / math.sqrt(len(good))
-        # The rule's own error and that of the seeds are independent factors: their logarithms add
-        # up as squares. 1.645 deviations: 90 % of a normal number.
+        # The rule's own error and the seeds' error are independent factors: their logarithms add up
+        # as squares. 1.645 deviations: 90 % of a normal number.
         factor = math.exp(math.hypot(math.log(_MODEL_FACTOR), 1.645 * of_median))
         facts |= {
             "peak": peak,
@@ -334,7 +334,7 @@ def _read_curve(
 
 
 def _bottom(smooth: np.ndarray, first: int, lowest: int, level: float) -> tuple[int, int]:
-    """The first and last update of the bottom that the lowest one lies in, after ``first``."""
+    """The first and last update of the bottom around the lowest one, after ``first``."""
     outside = np.flatnonzero(smooth > smooth[lowest] + _BOTTOM * (level - smooth[lowest]))
     left = max([first, *(outside[outside < lowest] + 1)])
     right = min([len(smooth), *outside[outside > lowest]]) - 1
@@ -342,10 +342,10 @@ def _bottom(smooth: np.ndarray, first: int, lowest: int, level: float) -> tuple[
 
 
 def _at_usual_speed(rate: float, rates: np.ndarray, noisy: bool) -> float:
-    """Where a ramp of the usual speed would have been lowest, in place of a rate of this one.
+    """The rate of the lowest loss, converted to a ramp of the usual speed.
 
-    A slower one trains more before it gets anywhere, and is lowest at a smaller rate: that was seen
-    on noisy curves. Without noise only a faster ramp is corrected.
+    A slower ramp trains longer before it reaches a rate, so its lowest loss is at a smaller rate:
+    measured on noisy curves. Without noise only a faster ramp is corrected.
     """
     pace = np.gradient(np.log10(rates))[int(np.searchsorted(rates, rate))]  # decades per step
     slowness = (1 / (pace * STEPS_PER_DECADE)) ** _SPEED_POWER

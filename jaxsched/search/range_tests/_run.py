@@ -66,7 +66,7 @@ def range_test(
     width: int | None = None,
     progress: bool | None = None,
 ) -> RangeTest:
-    r"""Trains briefly with a rising rate and reads off it which peak the real run should have.
+    r"""Trains briefly with a rising rate and suggests a peak for the real run.
 
     Update ``i`` of ``n`` runs at the rate
 
@@ -226,7 +226,7 @@ def _plan(
     the digest of the arrays is left empty, since nothing is stored.
     """
     task = found_task(task, "range_test")  # after all checks of arguments: it may read its data
-    updates = updates_per_step("range_test", task)  # each rate is that of all updates of a step
+    updates = updates_per_step("range_test", task)  # all updates of a step have one rate
     schedules: dict[str, Followed] = {name: Table(np.repeat(rates, updates))}
     schedules |= {name: Constant(x) for name, x in constants.items()}
     trial = Trial("ramp", {}, schedules)
@@ -254,9 +254,9 @@ def _climbed(
 
     The usual sign of a divergence, a loss above 4 times its lowest, fails where a loss is near zero
     or negative, and where single batches are noisy. So the bound is a rise above the lowest
-    average: by 3 times that, or up to where the loss began, whichever is more, and beyond the noise
-    of an average. With a first tenth at 2.3 and no noise, the bound is 2.3 for a lowest average of
-    0.5, and 2.4 for one of 0.6.
+    average: by 3 times this average, or up to the loss at the start, whichever is more, and beyond
+    the noise of an average. With a first tenth at 2.3 and no noise, the bound is 2.3 for a lowest
+    average of 0.5, and 2.4 for one of 0.6.
 
     Args:
         losses: float32, not finite from where the training has ended.

@@ -20,7 +20,7 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
     plan, horizons = ledger.plan, ledger.plan.table.horizons
     trained, halted, lost = _count_steps(ledger, set(range(len(plan.trials))))
     asked = int(horizons.sum()) * len(plan.runs)
-    # Every update that was asked for is trained, halted or lost, or it is another trial's as well.
+    # Every requested update is trained, halted or lost, or it is shared with another trial.
     saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
     if ledger.partial:
         # A ledger knows which stages were never begun, not why. Missing steps of trials that no
@@ -83,7 +83,7 @@ def warn_of_callbacks(plan: Plan, stored: int) -> None:
 
 
 def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
-    """Says once which trials have different values and yet the same curves, bit for bit."""
+    """Warns once of trials with different values and yet the same curves, bit for bit."""
     groups: dict[bytes, list[int]] = {}
     sound = (result.diverged < 0).all(axis=(1, 2))  # runs that diverge at once look alike
     for trial in np.flatnonzero(sound):  # by their few evaluations, before any update is compared
@@ -115,15 +115,15 @@ Curves = dict[str, np.ndarray]
 def _curves_of_trials(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.ndarray]:
     """``train``, ``validation``, ``evaluated`` and ``diverged`` of a result.
 
-    A trial's curve is joined of the stages on its path, each trained once for several trials. So
-    the loop is over the finished runs, and each is written into the rows of all its trials. To go
-    along the path of each trial would read a shared trunk once for every trial that shares it, and
-    with controllers the tree does not tell a trial's path: that is known by the keys alone.
+    A trial's curve is joined from the stages on its path, each trained once for several trials. So
+    the loop is over the finished runs, and each is written into the rows of all its trials. A loop
+    over the path of each trial would read a shared trunk once for every trial, and with controllers
+    the tree does not contain a trial's path: only the keys do.
     """
     plan, stopped = ledger.plan, ledger.stopped
     shape = (len(plan.trials), len(plan.folds), len(plan.seeds))
-    # Stages of the same updates share a list (``Plan.evaluations``), so the places of its steps are
-    # found once for each list, and not for each of as many stages as there are trials.
+    # Stages of the same updates share a list (``Plan.evaluations``). The places of its steps are
+    # found once for each list, and not for each stage: there may be as many stages as trials.
     lists = {id(steps): steps for steps in map(plan.evaluations, plan.stages)}
     evaluated = np.array(sorted(set[int]().union(*lists.values())), np.int64)
     places = {which: np.searchsorted(evaluated, steps) for which, steps in lists.items()}

@@ -53,7 +53,7 @@ class Contender:
 
 
 class ByName(Generic[T]):
-    """Things with the names of kinds: indexed by name, shown as the table that they make."""
+    """Things with the names of kinds: indexed by name, shown as a table."""
 
     @property
     def _by_name(self) -> dict[str, T]:
@@ -95,7 +95,7 @@ class Comparison(ByName[Contender]):
         contenders: name -> ``Contender``.
         rates: the rates that all kinds tried; the sensitivity is a mean over them.
         start: the score at the start, which a diverged run counts as; NaN if not needed.
-        level: of confidence.
+        level: confidence level.
         partial: the note on a partial result in its title, or an empty text.
     """
 
@@ -196,8 +196,8 @@ def compare(
             best = Best(winner, result.trials[winner], float(mean[winner]), float(error[winner]))
             if winner != leader:
                 difference = paired(values[winner], values[leader], level)
-            # The rates that do as well as the best one, within its error: how well it must be
-            # known.
+            # The rates as good as the best one, within its error: they show how exactly the rate
+            # must be known.
             at = _rate_of_trial(result, winner, rate)
             if at in curve.rates and math.isfinite(error[winner]):
                 near = curve.near(at, cost[winner] + error[winner])
@@ -296,7 +296,7 @@ def _best_costs(result: ScoredTrials, group: list[int], rate: str, cost: np.ndar
         if not math.isfinite(at):
             continue
         best[at] = float(np.fmin(best.get(at, math.nan), cost[i]))
-        # One that diverged before it was stopped is not given up: it would have had no score at the
+        # A trial that diverged before its stop is not given up: it would have had no score at the
         # end either.
         if result.stopped[i] >= 0 and (result.diverged[i] < 0).all():
             stopped.add(at)
@@ -312,7 +312,7 @@ def _rate_of_trial(result: ScoredTrials, trial: int, name: str) -> float:
 
 
 def _cost_at_start(result: ScoredTrials, metric: str, sign: float, cost: np.ndarray) -> float:
-    """The cost before training: the loss of the first batch; of other metrics the worst one.
+    """The cost before training: the loss of the first batch; for other metrics the worst cost.
 
     A sweep evaluates after updates only, so the score before the first is not known. The loss of
     the first batch is measured before its update and is close to it: a mean over all trials, since

@@ -31,7 +31,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), ":", (0, (8, 2)), (0, (3, 1, 1, 1)))
 GREY = "#9A9A9A"
-MOST_NAMES = 8  # of more curves, not all are named
+MOST_NAMES = 8  # if there are more curves, not all are named
 _CHARACTERS = 36
 _FONT = 9.0
 _SMALL: dict[str, Any] = {"fontsize": "small", "fontweight": "normal", "color": "0.3"}
@@ -49,7 +49,7 @@ class Look(NamedTuple):
 
 
 def looks(count: int, ordered: bool) -> list[Look]:
-    """One for each of several groups; of values in an order, shades from dark to light."""
+    """A look for each of several groups; for ordered values, shades from dark to light."""
     # Where colours repeat, the marks differ.
     marks = [MARKS[(i + i // len(COLOURS)) % len(MARKS)] for i in range(count)]
     if ordered and count > 1:
@@ -84,7 +84,7 @@ def wide(values: np.ndarray) -> bool:
 
 
 def span(values: np.ndarray) -> float:
-    """From the lowest to the highest of some scores; where all are equal it is not 0."""
+    """The range from the lowest to the highest of some scores; not 0 even if all are equal."""
     return float(max(np.ptp(values), 1e-3 * np.abs(values).max(), 1e-12))
 
 
@@ -94,7 +94,7 @@ def text(name: str, most: int = _CHARACTERS) -> str:
 
 
 class Scale:
-    """Positions on an axis: of numbers by their size or ratio, of other values side by side.
+    """Positions on an axis: numbers by their size or ratio, other values side by side.
 
     Shares are numbers too, but cannot be on one axis with steps: 10 % is not a number of steps.
 
@@ -192,7 +192,7 @@ def name_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
 
 
 def _with_room_beside(ax: Axes, names: list[str], width: float) -> float:
-    """Makes room for names on the right, of axes that are so many points wide; where it begins."""
+    """Makes room for names at the right, ``width``: of the axes, in points; returns its start."""
     from matplotlib.textpath import TextPath
     from matplotlib.ticker import FixedLocator
 
@@ -212,7 +212,7 @@ def _with_room_beside(ax: Axes, names: list[str], width: float) -> float:
 
 
 def _spread_out(places: np.ndarray, gap: float) -> np.ndarray:
-    """In [0, 1] and at least so far from each other, if that is possible, near where they were."""
+    """Heights in [0, 1], near the given ones and, if possible, at least so far from each other."""
     order = np.argsort(places, kind="stable")
     sorted_places = np.clip(places[order], gap / 2, 1 - gap / 2)
     # Neighbours are pushed apart, each by half of their overlap, again and again, since that may
@@ -256,7 +256,7 @@ def colour_range(scores: np.ndarray, maximize: bool) -> tuple[float, float, bool
     best, worst = costs[0], costs[-1]
     middle = costs[len(costs) // 2]
     most = min(worst, best + 3 * (middle - best)) if middle > best else worst
-    # Of equal scores too, there must be a range: matplotlib divides by it.
+    # Equal scores need a range, too: matplotlib divides by it.
     most = most if most > best else best + max(1e-6, abs(best) * 1e-3)
     low, high = sorted((sign * best, sign * most))
     return float(low), float(high), bool(worst > most and not math.isclose(worst, most))

@@ -44,7 +44,7 @@ def plain_setting(value: object) -> Any:
 
 
 def _csv_cell(value: object) -> str:
-    """A value as a cell that no spreadsheet takes for a formula or for two."""
+    """A value as a cell; no spreadsheet takes it for a formula or for two cells."""
     if value is None or isinstance(value, (bool, numbers.Number)):
         return "" if value is None else str(value)
     text = str(value)

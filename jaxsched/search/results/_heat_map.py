@@ -1,7 +1,7 @@
 """The picture of a sweep over two settings: a grid as cells, random draws as points.
 
-A grid has a trial in most cells, and numbers on colours are read at a glance. Of random draws
-nearly all cells would be empty, so each stands where its two numbers are.
+A grid has a trial in most cells, and numbers on colours are read at a glance. For random draws
+nearly all cells would be empty, so each draw is a point at its two numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Pairs = dict[int, list[Hashable]]  # trial -> its values of two settings
 
 
 def draw_over_two(picture: draw.Picture, names: tuple[str, ...]) -> None:
-    """The best score of each pair of settings, as numbers on colours; of draws, as points."""
+    """The best score of each pair of settings, as numbers on colours; for draws, as points."""
     result, ax = picture.result, picture.ax
     pairs = {i: [picture.setting(i, name) for name in names] for i in picture.trials}
     scales = [draw.Scale(column) for column in zip(*pairs.values(), strict=True)]

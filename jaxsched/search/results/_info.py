@@ -12,7 +12,7 @@ class Shard:
     """The trials of one process of a sweep.
 
     Args:
-        index, of: the number of the shard, and of how many.
+        index, of: the number of the shard, and the number of all shards.
         trials: their positions among all trials.
         sweep: the fields that identify the whole sweep, name -> text, equal in all its shards.
     """
@@ -52,8 +52,8 @@ class RunInfo(Mapping[str, Any]):
         shards: number of shards that ``merge`` has joined.
     """
 
-    # Each has a default: a result may be made by hand, and a ledger, a backend and a merge know
-    # some of them each.
+    # Every field has a default: a result may be made by hand, and a ledger, a backend and a merge
+    # each know only some fields.
     evaluate_every: int | None = None
     monitor: str = "loss"
     updates_per_step: int = 1

@@ -113,7 +113,7 @@ def _joined_info(infos: list[RunInfo]) -> RunInfo:
 
 
 def _checked_shards(results: list[SweepResult]) -> list[Shard]:
-    """Their shards; raises unless they are all of one sweep, each once."""
+    """The shards of the parts; raises unless they are all shards of one sweep, each once."""
     shards = [r.info.shard for r in results if r.info.shard is not None]
     if not results or len(shards) < len(results):
         others = [number for number, r in enumerate(results) if r.info.shard is None]
@@ -126,7 +126,7 @@ def _checked_shards(results: list[SweepResult]) -> list[Shard]:
         raise ValueError(
             f"merge(parts=...) must be each of the {count} shards once, got the shards {numbers}."
         )
-    # No file of ours comes to this: a forged one would be joined with rows at the wrong trials.
+    # No file of ours gets here: a forged one would be joined with rows at the wrong trials.
     places = [place for s in shards for place in s.trials]
     sizes = [len(r.trials) for r in results]
     if sorted(places) != list(range(len(places))) or sizes != [len(s.trials) for s in shards]:

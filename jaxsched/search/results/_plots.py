@@ -57,9 +57,9 @@ def plot(result: ScoredTrials, names: tuple[str, ...], ax: Axes | None) -> Axes:
 
 
 def _draw_curves(picture: draw.Picture) -> None:
-    """Of each trial the mean over folds and seeds: validation, or training if that has one point.
+    """Means over folds and seeds for each trial: validation, or training if it has one point only.
 
-    Up to eight trials are named beside their ends; of more, the best of each kind.
+    Up to eight trials are named beside their ends; if there are more, the best of each kind.
     """
     result, ax = picture.result, picture.ax
     curves, label = _validation_curves(result), f"validation {result.metric}"
@@ -115,8 +115,8 @@ def _curve_looks(picture: draw.Picture) -> tuple[list[int], dict[int, draw.Look]
 
 
 def _validation_curves(result: ScoredTrials) -> list[Curve]:
-    # Where a run has diverged or was stopped the mean of the others would be of other runs, and the
-    # curve would jump. So it ends with the first run.
+    # After a run has diverged or stopped, the mean would be over fewer runs, and the curve would
+    # jump. So it ends with the first run.
     curves = []
     for values in result.validation[result.metric]:
         finite = np.isfinite(values).all(axis=(0, 1))
@@ -135,7 +135,7 @@ def _training_curves(result: ScoredTrials, window: int) -> list[Curve]:
         width = min(window, end)
         if width > 1:
             mean = np.convolve(mean, np.full(width, 1 / width), "valid")
-        # A running mean stands at the last of its updates: it tells of nothing that comes later.
+        # A running mean stands at the last of its updates: it contains no later one.
         curves.append((np.arange(end - len(mean) + 1, end + 1), mean))
     return curves
 
@@ -177,7 +177,7 @@ def _differ_in_order(picture: draw.Picture) -> bool:
 
 
 def _shown_name(result: ScoredTrials, trial: int) -> str:
-    """The kind is shorter, where it says which trial is meant."""
+    """A trial's kind, which is shorter, if it identifies the trial; else its name."""
     chosen = result.trials[trial]
     alone = sum(other.kind == chosen.kind for other in result.trials) == 1
     return chosen.kind if alone and chosen.kind and not chosen.settings else chosen.name
@@ -267,7 +267,7 @@ def _draw_scores(
 def _mark_off_axes(picture: draw.Picture, at: dict[int, float], colour_of: dict[int, str]) -> None:
     """Trials without a score, or with one too bad, at the worse side, where they would be.
 
-    In x they stand at their setting, in y at a share of the axis, whatever its limits: 0.98 is near
+    In x they stand at their setting, in y at a fraction of the axis for any limits: 0.98 is near
     the top. Where more is better, the worse side is at the bottom.
     """
     ax, maximize = picture.ax, picture.result.maximize
@@ -286,7 +286,7 @@ def _mark_off_axes(picture: draw.Picture, at: dict[int, float], colour_of: dict[
 
 def _limit_to_scores(picture: draw.Picture) -> None:
     """Room for the scores and their errors, but not for an error that is larger than both."""
-    # Of two runs the error may be a hundred times the distance of the scores. Its bar is then cut
+    # With two runs the error may be a hundred times the distance of the scores. Its bar is then cut
     # at the edge, since the scores are compared.
     trials = [i for i in picture.trials if i not in picture.lost and i not in picture.beyond]
     if not trials:

@@ -27,7 +27,7 @@ _ODD = 1000  # times the variance of the others: not of their kind (a run of it 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Of each trial: float64 [trials]."""
+    """The means and errors of all trials, float64 [trials]."""
 
     mean: np.ndarray  # over the runs; NaN where one of them diverged or was stopped
     error: np.ndarray  # standard error of the mean; NaN where it isn't known
@@ -86,7 +86,7 @@ def scored(values: np.ndarray, ranking: list[int]) -> Scores:
     better = [i for i in ranking if finite[i]]
     better = better[: max(_LEAST, math.ceil(len(better) / 2))]
     # The lower median, since half of so few may have exploded: with four variances 1, 1, 5000 and
-    # 9000 the upper one would let all pass. Runs that agree but for rounding tell nothing of it.
+    # 9000 the upper one would let all pass. Runs that agree up to rounding do not show a variance.
     rounding = np.square(np.finfo(np.float32).eps * mean)
     spread = sorted(variance[i] for i in better if variance[i] > rounding[i])
     most = _ODD * spread[(len(spread) - 1) // 2] if spread else math.inf
@@ -136,11 +136,11 @@ class Difference:
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray, level: float) -> Difference:
-    """Of two trials' scores, [runs], in the same order of seeds and folds."""
+    """The difference of two trials' scores, [runs], in the same order of seeds and folds."""
     difference = ours.astype(np.float64) - theirs
     runs, finite = len(difference), np.isfinite(difference).all()
     error = float(difference.std(ddof=1)) / math.sqrt(runs) if runs > 1 and finite else math.nan
-    # Scores are float32. A smaller error is that of their rounding, and tells nothing of other
+    # Scores are float32. A smaller error is only their rounding error, without information on other
     # seeds.
     if error < np.finfo(np.float32).eps * np.abs([ours, theirs]).max():
         error = 0.0

@@ -21,9 +21,9 @@ LEVEL = 0.95
 def rows(result: ScoredTrials) -> list[dict[str, Any]]:
     """A row for each trial.
 
-    A row is a dict, so two columns of one name would be one, and a metric be lost. Settings are
-    named by people and by recipes: ``steps`` is a setting and a column of ours. Ours have their
-    names in every result, so that a program finds them; a setting gives way.
+    A row is a dict, so of two columns with one name a metric might be lost. People and recipes name
+    settings: ``steps`` is a setting and also a column of every table. Our columns have the same
+    names in every result, so that a program finds them; a setting gets another name.
     """
     mean, error = result.scores()
     names = list(dict.fromkeys(n for trial in result.trials for n in trial.settings))
@@ -111,7 +111,7 @@ def paired_note(runs: int, level: float, compared: Iterable[Difference | None]) 
 
 
 def own_name(best: Best | None, kind: str) -> str:
-    """The name of a kind's best trial, beside that of the kind."""
+    """The name of a kind's best trial, beside the kind's own name."""
     if best is None:
         return "none has a score"
     return "" if best.name == kind else best.name.removeprefix(f"{best.trial.kind} ")
@@ -133,7 +133,7 @@ def on_axis(setting: object) -> Any:
 
 
 def is_number(x: object) -> TypeGuard[int | float]:
-    """Whether a setting is a number that a float can stand for; True and False are words."""
+    """Whether a setting is a number in the range of floats; True and False are words."""
     if isinstance(x, int):
         return not isinstance(x, bool) and abs(x) < 2**1023
     return isinstance(x, float)
@@ -266,7 +266,7 @@ def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str], list[str]]:
     for name, value in best.settings.items():
         shares = isinstance(value, share)
         alternatives = [settings[name] for settings in same.values() if name in settings]
-        # A share and a number of steps are not of one range.
+        # A share and a number of steps do not belong to one range.
         numbers = [on_axis(x) for x in alternatives if isinstance(x, share) == shares]
         tried, value = {x for x in numbers if is_number(x)}, on_axis(value)
         if not is_number(value) or len(tried) < 2:

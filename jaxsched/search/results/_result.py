@@ -36,7 +36,7 @@ class SweepResult(ScoredTrials):
         diverged: int64 [trials, folds, seeds], the update with a loss that was not finite, or -1.
         stopped: int64 [trials], the step after which early stopping gave a trial up, or -1.
         steps_asked: sum of the lengths of all runs.
-        steps_trained: updates that were computed, of the runs that have ended.
+        steps_trained: computed updates of the runs that have ended.
         info: how it was run.
     """
 
@@ -51,7 +51,7 @@ class SweepResult(ScoredTrials):
     def edges(self) -> dict[str, str]:
         """Settings for which the best trial has the "lowest" or "highest" number that was tried.
 
-        Widen their ranges: the best value may lie outside. A range is that of the best trial's
+        Widen their ranges: the best value may lie outside. A range is taken over the best trial's
         kind. 0 is not an edge, since nothing lies below it.
         """
         return reports.edges(self)[0]
@@ -71,9 +71,8 @@ class SweepResult(ScoredTrials):
     ) -> TextTable:
         """The trials, the best first, with all metrics; for a terminal, a notebook or a page.
 
-        ``print`` it, show it in a notebook, or take its ``markdown()``. Trials that diverged or
-        were stopped come last and are marked; a stopped one has its score of that step, in
-        parentheses.
+        ``print`` it, show it in a notebook, or take its ``markdown()``. Diverged and stopped trials
+        come last and are marked; a stopped one has its score at the stop, in parentheses.
 
         Args:
             metric, maximize: the ranking, as for ``best``.
@@ -188,8 +187,8 @@ class SweepResult(ScoredTrials):
             ImportError: if matplotlib is not installed.
             ValueError: if no trial has a setting of this name, or the metric is unknown.
         """
-        # The pictures show the metric of a result. So they get one that is ranked by this metric;
-        # the arrays are shared.
+        # The pictures show the metric of a result. So they get a result ranked by this metric; the
+        # arrays are shared.
         metric, maximize = self._by(metric, maximize, "plot")
         return plot(dataclasses.replace(self, metric=metric, maximize=maximize), names, ax)
 

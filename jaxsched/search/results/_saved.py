@@ -1,4 +1,4 @@
-"""Results as files, and back: a result that is right, or one kind of error, whatever the bytes.
+"""Saves results to files and loads them: any bytes give a valid result or one kind of error.
 
 Three things stand between the bytes and a result. ``_files`` compares digests, which finds damage.
 ``typed`` compares the JSON with the annotations of ``_Meta``, so no code below asks for the type of
@@ -61,7 +61,7 @@ def save(result: ScoredTrials, file: FilePath) -> None:
 
 
 def _trial_data(trial: Trial, updates: int) -> dict[str, Any]:
-    """A trial as JSON that ``_Trial`` describes; ``updates``: how many it makes."""
+    """A trial as the JSON of ``_Trial``; ``updates``: the number of its updates."""
     return {
         "name": trial.name,
         "kind": trial.kind,
@@ -147,7 +147,7 @@ def _result_fields(data: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _check_arrays(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Raises Damaged unless all of a result belongs together."""
+    """Raises Damaged unless all parts of a result fit together."""
     shape = arrays["diverged"].shape
     runs = (len(fields["trials"]), *shape[1:2], len(fields["seeds"]))
     horizons, evaluated = arrays["horizons"], arrays["evaluated"]
@@ -210,7 +210,7 @@ def _decoded_setting(value: object, where: str) -> object:
 
 
 def _schedule_data(followed: Followed, steps: int) -> dict[str, Any]:
-    """A schedule or controller as data; code by its values: all that a sweep saw of it."""
+    """A schedule or controller as data; code by its values, since a sweep saw only these."""
     try:
         return to_dict(followed)
     except TypeError:

@@ -33,7 +33,7 @@ class Best:
         index: its position among the trials.
         trial: its name, settings and schedules.
         score: mean over folds and seeds of the validation metric at the end of the run.
-        error: standard error of that mean; NaN for a single run. See ``SweepResult.scores``.
+        error: standard error of the mean; NaN for a single run. See ``SweepResult.scores``.
     """
 
     index: int
@@ -60,9 +60,9 @@ class Best:
 
 
 def _of_result(method: F) -> F:
-    """A wrong call is answered by Python in the name of the class that people know.
+    """Errors of wrong calls name the class that people know.
 
-    It takes the name from the function: "SweepResult.best() got an unexpected keyword argument".
+    Python takes it from the function: "SweepResult.best() got an unexpected keyword argument".
     """
     method.__qualname__ = f"SweepResult.{method.__name__}"
     return method
@@ -172,7 +172,7 @@ class ScoredTrials:
                 "best(prefer=...) must have several seeds or folds, from which it knows the "
                 "standard error, got one run for each trial."
             )
-        # ``min`` keeps the order: of several that are preferred alike, the best.
+        # ``min`` keeps the order: among equally preferred trials it takes the best.
         near = [i for i in order if abs(mean[i] - mean[first]) <= error[first]]
         if isinstance(prefer, str):
             sizes = self._sizes(prefer, near)
@@ -203,8 +203,8 @@ class ScoredTrials:
             checked_whole(f"difference({name}=...)", index, 0, len(self.trials) - 1)
             for name, index in {"trial": trial, "other": other}.items()
         )
-        # Run by run, since both have the same order of folds and seeds. The effect of a seed on all
-        # trials alike (a lucky initial state, hard batches) falls out of the difference.
+        # Run by run, since both have the same order of folds and seeds. A seed's common effect on
+        # all trials (a lucky initial state, hard batches) cancels in the difference.
         values = self._runs(None)
         return ranks.paired(values[trial], values[other], level)
 

@@ -1,4 +1,4 @@
-"""A table that reads well where it is shown: a terminal, a notebook, a Markdown page."""
+"""A readable table for a terminal, a notebook or a Markdown page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TextTable:
     """Rows of texts with a title, and with notes below.
 
     ``print(table)`` aligns the columns, ``table.markdown()`` is the same for a page, and a notebook
-    shows it as HTML. No text of a user's breaks it: control characters are written as escapes.
+    shows it as HTML. No text from a user breaks it: control characters are written as escapes.
     """
 
     title: str
@@ -29,7 +29,7 @@ class TextTable:
 
     @classmethod
     def of(cls, title: str, columns: list[Column], notes: Iterable[str] = ()) -> TextTable:
-        """Of columns that are alike in length."""
+        """A table of columns with equal lengths."""
         head, cells = zip(*columns, strict=True)
         return cls(title, head, tuple(zip(*cells, strict=True)), tuple(notes))
 
@@ -88,7 +88,7 @@ def _escaped_html(text: str) -> str:
 
 
 def _escaped_markdown(text: str) -> str:
-    # Markdown passes HTML on, so that is escaped as well.
+    # Markdown passes HTML on, so HTML is escaped as well.
     escaped = html.escape(printable(text), quote=False)
     for mark in "\\|*`[]":
         escaped = escaped.replace(mark, "\\" + mark)

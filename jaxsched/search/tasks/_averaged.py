@@ -45,7 +45,7 @@ class Averaged:
         task: the inner task. The result has ``batches``, ``fold``, ``everything`` and ``test`` if
             it has them.
         window: the mean over the updates since the last multiple of ``window``, a whole number of
-            at least 1. Evaluated after a multiple of it, that is just the last ``window`` updates.
+            at least 1. After a multiple of it, this is the mean over the last ``window`` updates.
         decay: or an exponential moving average without the bias of its start, over about
             ``1 / (1 - decay)`` updates; at least 0 and below 1.
 
@@ -114,7 +114,7 @@ class Averaged:
         return AveragedState(after, average.add(self._weights(after), decay=self.decay)), metrics
 
     def evaluate(self, state: AveragedState) -> Metrics:
-        """The inner task's metrics of its weights, and of their average."""
+        """The inner task's metrics for its weights, and for their average."""
         return self._of_both_weights("evaluate", self.task.evaluate, state)
 
     def averaged(self, state: AveragedState) -> State:
@@ -122,8 +122,8 @@ class Averaged:
         mean = state.average.like(self._weights(state.state))
         return self.task.with_weights(state.state, mean) if _weight_methods(self.task) else mean
 
-    # Optional methods. If the inner task lacks one, its property raises an AttributeError, so that
-    # `hasattr` is False, or is `None` as the inner one: by these a sweep asks.
+    # Optional methods. If the inner task lacks one, its property raises an AttributeError, so
+    # `hasattr` is False, or is `None` like the inner one: a sweep checks for both.
 
     @property
     def batches(self) -> Callable[[int, int, int], PyTree]:
@@ -142,7 +142,7 @@ class Averaged:
 
     @property
     def test(self) -> Callable[[AveragedState], Metrics]:
-        """The inner task's test metrics of its weights, and of their average."""
+        """The inner task's test metrics for its weights, and for their average."""
         return self.task.test and partial(self._of_both_weights, "test", self.task.test)
 
     @property

@@ -16,7 +16,7 @@ from jaxsched._types import PyTree
 from jaxsched._words import known_arguments
 from jaxsched.search.tasks._returned import strong
 
-_BYTES = 64 << 20  # of orders that are kept, with a kilobyte for each
+_BYTES = 64 << 20  # of kept orders, with a kilobyte for each
 
 
 @known_arguments
@@ -90,8 +90,8 @@ def mean_of(
 
 @functools.lru_cache(maxsize=4)  # folds have one size, or two
 def _permutations(samples: int) -> Callable[[int, int], np.ndarray]:
-    """(seed, epoch) -> order. The next segment reads on in the same epoch, of each seed: many seeds
-    that take turns would drop each order of the last few just before it is read again."""
+    """(seed, epoch) -> order. The next segment of each seed reads on in the same epoch. If only the
+    last few orders were kept, many seeds in turn would drop each just before its next use."""
 
     @functools.lru_cache(maxsize=max(32, _BYTES // (4 * samples + 1024)))
     def permutation(seed: int, epoch: int) -> np.ndarray:

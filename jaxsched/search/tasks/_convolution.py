@@ -25,8 +25,8 @@ from jax import lax
 from jax.lax import conv_general_dilated as _of_lax  # as it is now: some put ours in its place
 from jax.typing import DTypeLike
 
-_FUSED = 8  # slices that XLA copies in one kernel; of more each has its own, and is copied again
-_MANY = 8  # channels, from which on slices along all axes at once are about as quick
+_FUSED = 8  # slices that XLA copies in one kernel; more have a kernel each, and are copied again
+_MANY = 8  # channels: from here on slices along all axes at once are about as quick
 
 
 def cpu_conv(
@@ -50,7 +50,7 @@ def cpu_conv(
     it to rounding.
 
     Returns:
-        An array of the shape and dtype that ``jax.lax.conv_general_dilated`` returns.
+        An array with the shape and dtype of ``jax.lax.conv_general_dilated``.
 
     Raises:
         NotImplementedError: for ``batch_group_count`` other than 1, or an ``out_sharding``.

@@ -50,8 +50,8 @@ class Flow(NamedTuple):
 def flow(jaxpr: Jaxpr | ClosedJaxpr) -> Flow:
     """The dependences of a jaxpr, open or closed; never fewer than there are.
 
-    Loops and branches are followed, so a leaf that an update only hands on is seen as such. A
-    primitive that is not known here makes every output depend on every input.
+    Loops and branches are followed, so a leaf that an update only hands on is seen as such. With an
+    unknown primitive every output depends on every input.
     """
     walk = _Walk(constants=False)
     count = len(opened(jaxpr).invars)
@@ -116,7 +116,7 @@ def called_by(eqn: JaxprEqn) -> Jaxpr | ClosedJaxpr | None:
 class _Walk:
     """Evaluates a jaxpr on ``Value``s in place of arrays.
 
-    With ``constants`` they are computed. That assumes finite numbers: zero times anything is zero.
+    With ``constants`` they are computed, for finite numbers only: zero times anything is zero.
     """
 
     # One walk finds the inputs handed on by an update, the inputs behind a value, and the value of
@@ -158,7 +158,7 @@ class _Walk:
         return Value()
 
     def _equation_outputs(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
-        """The outputs of an equation, by its primitive; of an unknown one, of all its inputs."""
+        """The outputs of an equation, by its primitive; an unknown primitive reads all inputs."""
         name, params = eqn.primitive.name, eqn.params
         masks = [x.reads for x in inputs]
         if name == "cond":
@@ -277,7 +277,7 @@ def _while_flow(params: Mapping[str, Any]) -> Flow:
     cond, own = params["cond_nconsts"], params["body_nconsts"]
     first = cond + own
     unchanged = [source == own + k for k, source in enumerate(body.same)]
-    # How often the body runs depends on the condition, and so does all that it changes.
+    # How often the body runs depends on the condition, and so do all values that it changes.
     constants = condition.reads[0] & ((1 << cond) - 1)
     control = constants | condition.reads[0] >> cond << first
     masks = [m << cond | (0 if k else control) for m, k in zip(body.reads, unchanged, strict=True)]

@@ -1,4 +1,4 @@
-"""The functions that a ``Supervised`` task is given: losses, metrics and augmentations, checked."""
+"""The functions given to a ``Supervised`` task: losses, metrics and augmentations, checked."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def per_sample(argument: str, f: PerSample, outputs: PyTree, targets: PyTree) ->
 
 
 def check_order(loss: object, optimizer: Callable[..., object]) -> None:
-    """Fails where loss and optimizer are swapped, or the outputs and targets of the loss."""
+    """Raises if loss and optimizer are swapped, or the outputs and targets of the loss."""
     expected = "a function of outputs and targets, a value per sample"
     function = checked_kind("Supervised(loss=...)", loss, Callable, expected)
     names = ", ".join(_signature(optimizer).parameters)

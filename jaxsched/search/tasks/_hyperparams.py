@@ -52,7 +52,7 @@ def built(factory: Factory, hyperparams: Mapping[str, jax.Array]) -> Transformat
 
 
 def unset(factory: Factory) -> dict[str, jax.Array]:
-    """Zeros for the arguments that have no default: values for ``init``, before there are any."""
+    """Zeros for the arguments without a default: values for ``init``, before there are others."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(factory).parameters
     named = {name: p for name, p in parameters.items() if p.kind in kinds}
@@ -105,7 +105,7 @@ def updated(
     handed_on = [i for i in own if after.same[outputs + i] == i and not made_of[i] >> count]
     structure: PyTreeDef
     paths, structure = jax.tree_util.tree_flatten_with_path(opt_state)
-    # A leaf that is made anew carries no earlier value, so nothing is followed through it.
+    # A leaf computed anew carries no earlier value, so nothing is followed through it.
     lasting = sources(union(after.reads[:outputs]), after.reads[outputs:], cut=handed_on)
     for i in own:
         if i not in handed_on and lasting >> i & 1:
@@ -118,7 +118,7 @@ def updated(
                 "each update."
             )
     leaves = [leaf for _, leaf in paths]
-    fresh = jax.tree.leaves(tx.init(params))  # all but the leaves that are taken costs nothing
+    fresh = jax.tree.leaves(tx.init(params))  # XLA drops the unused leaves
     for i in handed_on:
         leaves[i] = jnp.asarray(fresh[i]).astype(leaves[i].dtype)
     return update(tx, structure.unflatten(leaves))

@@ -107,7 +107,7 @@ class _Linen:
     def init(self, key: jax.Array) -> _Two:
         sample = jax.tree.map(jnp.asarray, self.sample)
         collections = dict(self.module.init(key, sample, **self.modes))
-        # One key serves all streams; drawing from it costs, so only a model that asks has one.
+        # One key serves all streams; drawing costs time, so only a model that needs a key has one.
         own = jax.random.fold_in(key, 1) if self.random else None
         return collections.pop("params", {}), (collections, own)
 

@@ -5,8 +5,8 @@ the wrong shape. A trace with more targets than outputs shows the mistake: a los
 by sample refuses it.
 
 With a batch of 32, ``(outputs - targets) ** 2`` of outputs [32, 1] and targets [32] is [32, 32];
-the mean over its last axis is [32], one value per sample, each of all targets. Traced with outputs
-[64, 1] and targets [96] it is [64, 96], where a loss that pairs them fails: no such lengths fit.
+the mean over its last axis is [32], one value per sample, each over all targets. With outputs
+[64, 1] and targets [96] the trace gives [64, 96], but a loss by pairs fails: the lengths differ.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def check_not_paired(
 ) -> None:
     """Fails where broadcasting compares every sample with every other; ``f`` returned ``shape``.
 
-    A loss that is meant to (a contrastive one) has matrix products, or axes of its own making.
+    An intended one (a contrastive loss) has matrix products, or axes of its own.
     """
     samples = shape[0]
     given = [jnp.shape(leaf)[1:] for leaf in jax.tree.leaves((outputs, targets))]
@@ -49,7 +49,7 @@ def check_not_paired(
         return jax.make_jaxpr(lambda *given: jnp.asarray(f(*given)))(*sized)
 
     paired = False
-    # An axis of classes may be as long as the batch, so one of samples shows at another length.
+    # An axis of classes may be as long as the batch; another batch length shows which is which.
     coincides = any(samples in axes for axes in given)
     if coincides or len(shape) > 1:
         try:
@@ -89,10 +89,10 @@ def _resized(tree: PyTree, samples: int, other: int) -> PyTree:
 def _stretched(
     closed: ClosedJaxpr | Jaxpr, given: Sequence[bool], both: set[int]
 ) -> tuple[bool, list[bool]]:
-    """Whether an axis of length 1 that was given is broadcast to samples, and its other to others.
+    """Whether a given axis of length 1 is broadcast to samples, and another one to other samples.
 
-    With which outputs still have such an axis: elementwise operations hand it on. One that the
-    function made (``x[:, None]``) is meant.
+    Also returns, for each output, whether it still has such an axis: elementwise operations hand it
+    on. An axis made by the function (``x[:, None]``) is intended.
     """
     jaxpr = opened(closed)
     has = dict(zip(jaxpr.invars, given, strict=True))
@@ -105,7 +105,7 @@ def _stretched(
         else:
             seen, made = ([aval_of(x).shape for x in some] for some in (mine, eqn.outvars))
             after = [any(x == y for x in seen) for y in made]
-            # A matrix product of samples with samples is meant, as in contrastive losses.
+            # A matrix product of samples with samples is intended, as in contrastive losses.
             stretched |= eqn.primitive.name != "dot_general" and any(
                 both <= set(y) and _broadcasts(x, y) for x in seen for y in made
             )
@@ -122,6 +122,6 @@ def _broadcasts(axes: Sequence[int], wider: Sequence[int]) -> bool:
 
 
 def shapes(tree: PyTree) -> str:
-    """Dtypes and shapes of a tree, as a message shows them."""
+    """Dtypes and shapes of a tree, for a message."""
     shown = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)
     return shown if isinstance(shown, str) else shorten(str(shown))

@@ -46,7 +46,7 @@ def _lacks_threads() -> bool:
     """Whether a fork server has used JAX before it forked this process."""
     jax.local_devices()  # makes them, if they were not made before
     try:
-        # Threads that Python does not know of are XLA's: a fork has none of its parent's.
+        # Threads unknown to Python are XLA's: a fork has none of its parent's threads.
         if len(os.listdir("/proc/self/task")) > threading.active_count():
             return False
     except OSError:  # not Linux

@@ -30,17 +30,17 @@ class Task(Protocol):
     - ``batches(seed, start, length)``: the data of the updates ``start, ..., start + length - 1``,
       a pytree of NumPy arrays with the leading axis ``length``. It is called on the host, must be a
       function of its arguments alone, and row ``t`` must not depend on ``start`` or ``length``:
-      then a run reads the same data however it is cut up. Nothing past the longest run is asked
-      for. Usually int32 [length, batch] from ``js.search.shuffled``, and the step gathers the rows
-      of data that rest on the device.
+      then a run reads the same data however it is cut up. No updates after the longest run are
+      requested. Usually int32 [length, batch] from ``js.search.shuffled``, and the step gathers the
+      rows of data on the device.
       Without it a step is given its own number, an int32 scalar.
     - ``updates_per_step``: how many optimizer updates a step makes, if more than one: the updates
       of an iteration of PPO, or of the critic in a GAN. Each hyperparameter is then an array
       float32 [updates_per_step], one value for each, for ``jax.lax.scan``. Schedules and
       controllers go on counting updates; ``steps``, ``evaluate_every`` and the rows of ``batches``
       count steps.
-    - ``fold(index, folds)``: the same task for cross-validation, which trains on all but the part
-      ``index`` of the data and evaluates on that part. It may be another object; the states,
+    - ``fold(index, folds)``: the same task for cross-validation: it evaluates on the part ``index``
+      of the data and trains on all other parts. It may be another object; the states,
       batches and metrics of all folds must have the same shapes.
     - ``everything()``: the same task, trained on all but the test data, for the final score.
     - ``test(state)``: metrics on the test data; nothing but the final score calls it.
@@ -96,7 +96,7 @@ class Task(Protocol):
 
 
 def opaque_leaves(leaves: Iterable[object]) -> list[object]:
-    """The leaves of a task that are not arrays: the task itself, functions of a tuple, texts."""
+    """The leaves of a task except arrays: the task itself, functions of a tuple, texts."""
     return [x for x in leaves if not (isinstance(x, (int, float, complex)) or is_array(x))]
 
 

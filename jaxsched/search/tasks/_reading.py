@@ -1,4 +1,4 @@
-"""The batches of a task are read, and checked: on the host, by one thread at a time."""
+"""Reads and checks the batches of a task: on the host, by one thread at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jaxsched.search.tasks._protocol import Task
 # and two threads that seek in one file get each other's rows. It is held until the rows are no
 # longer needed: a task may fill one buffer with all of its batches.
 READING = threading.RLock()
-_PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and updates of each
+_PIECES, _ROWS = 16, 1024  # for digests: number of pieces, and updates in each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +104,9 @@ def shown(row: PyTree) -> str:
 def first_batch(task: Task, caller: str, steps: int) -> PyTree:
     """A row of the batches, abstract; raises if its numbers depend on earlier calls."""
     # ``batches`` must be a function of its arguments, or a run that is resumed, moved or cut into
-    # other segments reads other data, and nothing would tell. So the last of the first two rows is
-    # asked for once more, alone. An iterator has gone on by then and returns a third row; a loader
-    # that begins anew at each call returns the first. One that goes astray only later passes.
+    # other segments reads other data without notice. So the last of the first two rows is requested
+    # once more, alone. An iterator has gone on by then and returns a third row; a loader that
+    # begins anew at each call returns the first. A later mistake is not found.
     batches = Batches(task)
     last = min(2, steps) - 1
     with READING:
@@ -127,12 +127,12 @@ def first_batch(task: Task, caller: str, steps: int) -> PyTree:
 
 
 def _differ(x: np.ndarray, y: np.ndarray) -> bool:
-    """Whether they do by more than rounding, which in a product depends on the number of rows."""
+    """Whether two arrays differ by more than rounding; in a product it depends on the row count."""
     if np.array_equal(x, y) or not jnp.issubdtype(x.dtype, jnp.inexact):
         return not np.array_equal(x, y)
     # A task may make its batches by a matrix product (a projection, a mixing of channels), and BLAS
-    # adds up in another order for one row than for two. That is far below the square root of the
-    # dtype's precision, 3e-4 of the largest number in float32; other data are far above it.
+    # adds up in another order for one row than for two. The difference is far below the square root
+    # of the dtype's precision, 3e-4 of the largest number in float32; other data are far above it.
     wide = np.result_type(x.dtype, np.float64) if x.dtype.kind in "fc" else np.float64
     x, y, eps = x.astype(wide), y.astype(wide), float(jnp.finfo(x.dtype).eps)
     near = eps**0.5 * np.abs(np.where(np.isfinite(x), x, 0)).max(initial=0)

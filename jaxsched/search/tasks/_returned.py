@@ -17,7 +17,7 @@ from jaxsched._text import describe, shorten
 from jaxsched._types import PyTree
 from jaxsched.search.tasks._protocol import Metrics, State, Task
 
-AVERAGED = "averaged "  # before the name of a metric: it is that of the averaged weights
+AVERAGED = "averaged "  # prefix for the name of a metric of the averaged weights
 
 
 def of_weights(metric: str) -> str:
@@ -67,7 +67,7 @@ def nbytes(tree: PyTree) -> int:
 
 
 def strong(x: ArrayLike) -> jax.Array:
-    """An array in its own dtype, for good: one of Python numbers would change as a loop's state."""
+    """An array with a fixed dtype; a weak one, of Python numbers, would change in a loop."""
     x = jnp.asarray(x)
     return typed(x, x.dtype)
 
@@ -81,7 +81,7 @@ def typed(x: ArrayLike, dtype: DTypeLike) -> jax.Array:
 
 
 def promoted(first: Any, before: Any, after: Any) -> jax.ShapeDtypeStruct:
-    """As in ``lax.scan``: a leaf that ``init`` made of a Python number takes the step's dtype."""
+    """As in ``lax.scan``: a leaf of a Python number in ``init`` takes the step's dtype."""
     # `first` is the result of `init`; a step takes `before` and returns `after`. A `0` of
     # `init` is a weak-typed int32; when a step adds a float32 loss to it, the state is a float32
     # from the start. A strong-typed leaf keeps its dtype, and `check_same` refuses the step.
@@ -93,7 +93,7 @@ def promoted(first: Any, before: Any, after: Any) -> jax.ShapeDtypeStruct:
 
 
 def called(caller: str, method: str, task: Task, *arguments: PyTree) -> PyTree:
-    """Errors of the user's own code say in which method they came."""
+    """Errors of the user's own code get a note with the method."""
     try:
         return getattr(task, method)(*arguments)
     except StopIteration as error:

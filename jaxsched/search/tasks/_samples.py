@@ -33,7 +33,7 @@ class Leaf(NamedTuple):
 class Sample(NamedTuple):
     """The parts of one sample."""
 
-    argument: str  # the argument that it is of
+    argument: str  # the argument that it belongs to
     leaves: list[Leaf]
     treedef: PyTreeDef  # of (inputs, targets)
 
@@ -78,7 +78,7 @@ class Samples:
         return self.sample.treedef.unflatten(leaves)
 
     def _read_item(self, source: Sequence[Any], row: int) -> Any:
-        """An item of the user's source; an end that comes too early is an error of the data."""
+        """An item of the user's source; too early an end is an error of the data."""
         try:
             return source[int(row)]
         except (IndexError, StopIteration) as error:  # which mean the end of the data elsewhere
@@ -100,7 +100,7 @@ class Samples:
     def _stacked_items(
         self, leaf: Leaf, rows: np.ndarray, values: Iterable[ArrayLike]
     ) -> np.ndarray:
-        """One leaf of many items, which must all be as that of the first one."""
+        """One leaf of many items; all must be like the leaf of the first item."""
         # Items may be of narrower or wider numbers than the first; a fraction is not cut off. So
         # not `np.stack`: its dtype would depend on the items in a batch.
         stacked = np.empty((len(rows), *leaf.shape), leaf.dtype)

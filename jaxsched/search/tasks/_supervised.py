@@ -50,7 +50,7 @@ class SupervisedState(NamedTuple):
 class Supervised:
     """A model that learns targets from inputs, in mini-batches.
 
-    Every epoch shuffles the training data anew, in an order that depends on the seed only. Inputs
+    Every epoch shuffles the training data anew; the order depends on the seed only. Inputs
     and targets are arrays, or trees of arrays (dicts, tuples, named tuples): a model is called with
     the whole tree, and so are the loss and the metrics.
 

@@ -52,14 +52,14 @@ def as_trials(trials: object) -> Trials:
 
 
 def with_distinct_names(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
-    """With kinds and names that are one trial's or one recipe's only.
+    """The trials with distinct names, and with distinct kinds for their recipes.
 
-    Recipes that share a name are numbered. Where there are several kinds, the names of trials that
-    are made of settings begin with them. Names that are still equal get the settings in which they
-    differ, or the differences of their schedules (long texts are cut), and else a number.
+    Recipes that share a name are numbered. Where there are several kinds, the names of trials with
+    settings begin with them. Names that are still equal get the settings in which they differ, or
+    the differences of their schedules (long texts are cut), and else a number.
     """
     # A name must be one trial's only: rows of tables, curves and `result["..."]` are found by it.
-    # Of grids of two functions called `decay`, "peak=1" is there twice; the kinds become "decay 1"
+    # In grids of two functions called `decay`, "peak=1" is there twice; the kinds become "decay 1"
     # and "decay 2", and the names "decay 1 peak=1" and "decay 2 peak=1".
     trials = _with_numbered_recipes(trials)
     if len({trial.kind for trial in trials} - {""}) > 1:
@@ -67,8 +67,8 @@ def with_distinct_names(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
             _renamed(t, f"{t.kind} {_without_kind(t)}") if t.settings and t.kind else t
             for t in trials
         )
-    # Each way to tell them apart is tried on the names that are equal after the one before; the
-    # last, a number, always does.
+    # Each method is applied to the names that are equal after the one before; the last method, a
+    # number, always makes names distinct.
     for tell in (_differing_settings, _differing_schedules, _numbered_equals):
         same: dict[str, list[Trial]] = {}
         for trial in trials:
@@ -148,7 +148,7 @@ def _with_numbered_recipes(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     taken = {t.kind for t in trials if t._maker is None} | set(makers)
     names: dict[str, list[str]] = {}
     for name, keys in makers.items():
-        # Past the numbers of kinds that a person has chosen: "decay 2" may be one.
+        # Skips the numbers in kinds chosen by a person: "decay 2" may be one.
         free = (text for i in itertools.count(1) if (text := f"{name} {i}") not in taken)
         names[name] = [name] if len(keys) == 1 else list(itertools.islice(free, len(keys)))
 

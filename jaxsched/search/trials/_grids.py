@@ -156,13 +156,13 @@ def _trials(
     columns: Mapping[str, object],
     rows: Callable[[list[str]], Rows],
 ) -> Trials:
-    """The trials of each kind, of the rows of the arguments that it has."""
+    """The trials of each kind, one for each row of its arguments."""
     kinds = kinds_of(recipe, columns, where)
     trials: list[Trial] = []
     for kind in kinds:
         taken = kind.takes(list(columns), where, len(kinds) == 1)
         chosen = rows(taken)
-        if len(taken) < len(columns):  # rows that differ in arguments of other recipes only are one
+        if len(taken) < len(columns):  # rows may differ in arguments of other recipes only
             chosen = list({plain(row): row for row in chosen}.values())
         trials += _of_kind(where, kind, chosen, len(kinds) > 1)
     return with_distinct_names(tuple(trials))

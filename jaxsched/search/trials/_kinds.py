@@ -1,4 +1,4 @@
-"""Kinds: the recipes of a sweep, their names, and which arguments each of them takes."""
+"""Kinds: the recipes of a sweep, their names and their arguments."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def kinds_of(recipe: Any, arguments: Iterable[str], where: str) -> list[Kind]:
         if kind.maker is not None and any(kind.maker == other.maker for other in kinds[:i]):
             raise ValueError(f"{where}(recipe=...) must be different, got {kind.name} twice.")
     has = {kind.name: _parameters(kind.recipe) for kind in kinds}
-    # Of several recipes each takes the arguments that it has. One that none has is a slip.
+    # Each of several recipes takes the arguments that it has. An argument of no recipe is a slip.
     if len(kinds) > 1 and None not in has.values():
         known = sorted({name for names in has.values() for name in names or ()})
         shown = "; ".join(f"{printable(kind)} has {', '.join(has[kind] or ())}" for kind in has)
@@ -93,7 +93,7 @@ def by_name(given: Mapping[Any, V], where: str) -> dict[str, V]:
 
 
 def structure(followed: object) -> str:
-    """The kind of a schedule that no recipe is known of: ``Linear >> Cosine``."""
+    """The kind of a schedule without a known recipe: ``Linear >> Cosine``."""
     parts = getattr(followed, "parts", None)
     if isinstance(parts, tuple):
         operator = {"Sequence": " >> ", "Sum": " + "}.get(type(followed).__name__, " * ")
@@ -104,7 +104,7 @@ def structure(followed: object) -> str:
 
 
 def maker_of(followed: object) -> Maker:
-    """The function in a schedule of code, which says more than that it is one."""
+    """The function in a schedule of code: its name says more than the schedule's class."""
     fn = getattr(followed, "fn", None)
     return None if fn is None else (_label(fn), fn)
 
