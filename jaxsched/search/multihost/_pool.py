@@ -103,7 +103,7 @@ class Pool:
             function: importable; it gets the arguments of a call, and a text that differs each
                 time: some executors take equal calls for one.
             calls: the arguments of each.
-            stopped: whether to end: waiting calls are then cancelled, and no call is submitted.
+            stopped: whether to end: queued calls are then cancelled, and no call is submitted.
         """
         # A call is in ``todo``, then in ``waiting``, and goes back to ``todo`` if it is lost. It
         # may be lost with its worker: then it counts against the call, since its own work may be
@@ -151,7 +151,7 @@ class Pool:
                 time.sleep(pause)
 
     def _cancel(self, answers: list[Any]) -> None:
-        """Cancels the waiting calls, where the executor can."""
+        """Cancels the queued calls, where the executor can."""
         # Python 3.11's leaves its workers alive if it breaks with a cancelled call; it ends soon.
         if not isinstance(self._executor, ProcessPoolExecutor):
             for answer in answers:
