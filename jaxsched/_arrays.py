@@ -54,7 +54,7 @@ def is_x64() -> bool:
 def has_float64(numbers: Iterable[object]) -> bool:
     """Whether one of them is a float64 array or NumPy number, in x64 mode."""
     return is_x64() and any(
-        # A Python number that is an argument of a program is a weak-typed float64 there.
+        # A Python number is, as an argument of a program, a weak-typed float64.
         isinstance(x, (np.ndarray, np.generic, jax.Array))
         and x.dtype == np.float64
         and not getattr(x, "weak_type", False)

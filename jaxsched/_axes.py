@@ -84,7 +84,7 @@ def split(record: R) -> list[R]:
 
 
 def _spread(record: Record, front: tuple[int, ...], wide: bool) -> Record:
-    """The same with every number that has no members' axes repeated for each member.
+    """The same population, with numbers without members' axes repeated for each member.
 
     A Python number becomes an array, which has a dtype: float32 or, with ``wide``, float64.
     """

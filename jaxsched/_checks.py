@@ -249,7 +249,7 @@ def checked_whole(
     is_whole = value % 1 == 0  # neither of NaN nor of infinity
     if is_whole and at_least <= value and (at_most is None or value <= at_most):
         return int(value)
-    # A bound that only catches slips is named only where it is broken.
+    # A message names a bound against slips only if it is broken.
     low = at_most is None or (at_most >= MANY and not (is_whole and value > at_most))
     bounds = f"of at least {at_least}" if low else f"from {at_least} to {at_most}"
     error = ValueError if known else TypeError

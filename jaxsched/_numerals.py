@@ -13,7 +13,7 @@ REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def numeral(text: str) -> int | float | None:
-    """The number that a text spells, such as YAML's ``1e-3``; else ``None``."""
+    """The number in a text, such as YAML's ``1e-3``; else ``None``."""
     plain = text.strip()
     if WHOLE.fullmatch(plain):
         return int(plain)

@@ -12,7 +12,7 @@ from jaxsched.schedules._phase import Phase, boundaries_of, known, phases_of
 
 
 def boundaries(schedule: AbstractSchedule) -> tuple[float, ...]:
-    """The steps at which a new phase begins, after 0 and up to the end of the last phase but one.
+    """The first steps of new phases, after 0 and up to the end of the last phase but one.
 
     >>> import jaxsched as js
     >>> js.boundaries(js.wsd(1.0, 100, warmup=10, decay=20))

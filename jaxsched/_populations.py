@@ -41,8 +41,8 @@ def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
     n, rows = checked_whole("sample(n=...)", n, 1, INT32_MAX), members(schedule) or 1
     check_room("sample(n=...)", 4 * n * rows, f"{n} values of {rows} schedules", "Take fewer.")
     steps = np.arange(n, dtype=np.int32)
-    # Of a population member by member, on the host: a call of the whole would have to be mapped,
-    # and would be computed in a program, in float32.
+    # A population is sampled member by member, on the host: a mapped call of the whole would be a
+    # program, in float32.
     if members(schedule) is None:
         return np.asarray(to_host(schedule(steps)))
     return np.stack([np.asarray(to_host(one(steps))) for one in unstack(schedule)])

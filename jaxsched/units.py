@@ -118,11 +118,11 @@ class Units(Record):
         return _whole(steps)
 
     def from_samples(self, count: float) -> int:
-        """Steps in which ``count`` samples are seen."""
+        """Steps for ``count`` samples."""
         return self._steps(_exact("from_samples(count=...)", count), "samples")
 
     def tokens(self, count: float) -> int:
-        """Steps in which ``count`` tokens are seen."""
+        """Steps for ``count`` tokens."""
         exact = _exact("tokens(count=...)", count)
         self._need("tokens_per_sample", "tokens")
         return self._steps(exact, "tokens")

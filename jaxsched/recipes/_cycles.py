@@ -1,4 +1,4 @@
-"""Recipes that come back: restarts, one-cycle, triangles. The text of _decays.py holds here too."""
+"""Recipes of cycles: restarts, one-cycle, triangles. The text of _decays.py holds here too."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def warm_restarts(
         peak: value at step 0, or at the end of the first warmup.
         steps: length of the first cycle in optimizer updates.
         growth: length of each cycle, without its warmup, over the one before, at least 1
-            (default); with ``cycles`` also below 1: restarts that come more often.
+            (default); with ``cycles`` also below 1: more and more frequent restarts.
         decay: each peak over the one before, at most 1 (default); ``end`` stays.
-        end: value that each cycle falls to, at most ``peak``.
+        end: last value of each cycle, at most ``peak``.
         cycles: their number; ``None`` (default) for ever.
         warmup: length of the line from ``end`` to the peak at the start of each cycle, which is
             part of it and does not grow, or a ``js.share`` of ``steps``; ``None`` (default): none.

@@ -217,7 +217,7 @@ def wsd_s(
         warmup: length of the only warmup, before the first cycle, or a ``js.share`` of a cycle.
         decay: length of each decay, at most ``steps``, or a ``js.share`` of a cycle.
         shape: as in ``js.wsd``.
-        end: value that each decay falls to.
+        end: last value of each decay.
         cycles: their number; ``None`` (default) for ever.
 
     References: Wen et al., Understanding warmup-stable-decay learning rates, arXiv:2410.05192.

@@ -314,7 +314,7 @@ class Sequence(AbstractParts):
 
 
 class AbstractCombination(AbstractParts):
-    """Schedules that run side by side and are combined at every step."""
+    """Schedules side by side, combined at every step."""
 
     _combine: ClassVar[Any]  # of two values
 

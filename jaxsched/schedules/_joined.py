@@ -1,4 +1,4 @@
-"""Sequences in which a step on a boundary belongs to the earlier part."""
+"""Sequences with each boundary in the earlier part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxsched.schedules._base import Sequence
 
 @struct
 class RightClosed(Sequence):
-    r"""A ``Sequence`` in which a step on a boundary belongs to the earlier part.
+    r"""A ``Sequence`` with each boundary in the earlier part.
 
     .. math:: s(t) = s_i(t - b_i), \quad b_i < t \le b_{i+1}
 

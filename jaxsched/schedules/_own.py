@@ -1,4 +1,4 @@
-"""Checks of a user's classes, at construction and of values, with errors that name them."""
+"""Checks of a user's classes, at construction and of values, with their names in the errors."""
 
 from __future__ import annotations
 

@@ -75,8 +75,8 @@ def _alike(parts: Sequence[Any]) -> list[list[int]]:
 def _flat(part: Any) -> tuple[list[Any], Any]:
     """A part's numbers and its form.
 
-    In a sequence within a sequence the numbers that ``_merged`` has looked up are of two words. JAX
-    would take them apart, and each word would be made a number of two words again.
+    In a sequence within a sequence, the numbers from ``_merged`` have two words. JAX would take
+    them apart, and each word would become a number of two words again.
     """
     return jax.tree.flatten(part, is_leaf=lambda x: isinstance(x, num.Double))
 

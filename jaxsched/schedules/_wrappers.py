@@ -65,7 +65,7 @@ class AbstractWrapper(AbstractSchedule):
         return known_step(self, lambda t: self._outer_step(t, np.float64(inner)))
 
     def _outer_step(self, t: Number, inner: Number) -> Number:
-        """The step at which the schedule is at its own step ``inner``, in the kind of ``t``.
+        """The outer step for the schedule's own step ``inner``, in the kind of ``t``.
 
         For the schedule's end it is the whole length; for its boundaries, the starts of phases.
         """
@@ -160,7 +160,7 @@ class Window(AbstractRetimed):
     Args:
         schedule: any schedule, open-ended ones too.
         start: first step taken, at least 0.
-        stop: step at which the piece ends, at least ``start``; its value holds afterwards.
+        stop: end of the piece, at least ``start``; its value holds afterwards.
 
     >>> import jaxsched as js
     >>> piece = js.Window(js.InverseSqrt(1.0, 100), 0, 300)
