@@ -307,7 +307,7 @@ def _read_curve(
     noise = math.sqrt(math.pi) / 2 * float(np.mean(np.abs(np.diff(losses[: lowest + 1]))))
     remains = noise * math.sqrt((1 - smoothing) / (1 + smoothing) + 1 / first)
     mean = float(np.mean(losses[:first]))
-    # The first loss is older than any update: a start that is too large can't have raised it.
+    # The first loss is older than any update: too large a start can't have raised it.
     rising = np.mean(np.diff(losses[:first]) > 0) > 0.8
     if mean > losses[0] + max(3 * abs(losses[0]), 0 if rising else 10 * noise):
         return (

@@ -218,7 +218,7 @@ def _plan(
     seeds: tuple[int, ...],
     width: int | None,
 ) -> Plan:
-    """The plan of a trial that is never evaluated.
+    """The plan of a trial without evaluations.
 
     ``make_plan`` is not used: it traces ``evaluate``, compares the metrics of the task with the
     requested ones, and makes room for evaluations, but there are none. A fold without ``evaluate``

@@ -67,7 +67,7 @@ def warn_after(ledger: Ledger, result: SweepResult) -> None:
             late=True,
         )
     warn_of_callbacks(ledger.plan, result.info.stored)
-    if not result.info.partial:  # runs that have not begun look alike
+    if not result.info.partial:  # runs not begun look alike
         warn_of_twins(result, ledger.plan.table)
 
 
@@ -145,7 +145,7 @@ def _curves_of_trials(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.nd
         if curves.diverged >= 0:
             diverged[run] = curves.diverged
     # A shared stage may go on beyond a trial's stop, for another trial. The values there belong to
-    # the other trial: this trial's curves end where it was given up, and a divergence after that is
+    # the other trial: this trial's curves end where it was given up, and a later divergence is
     # not its own.
     for trial in np.flatnonzero(stopped >= 0):
         for curve in train.values():
@@ -211,7 +211,7 @@ def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
 
 
 def _applied_bits(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
-    """The hyperparameter values that a trial has applied."""
+    """The hyperparameter values applied by a trial."""
     if table.controlled:
         values = np.stack([result.train[name][trial] for name in table.names])
     else:

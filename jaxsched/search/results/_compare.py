@@ -34,7 +34,7 @@ class Contender:
         best: its best trial; ``None`` if none has a score.
         difference: of its score to the score of the best kind; ``None`` for the best kind.
         tried: number of its trials.
-        rates: the rates that it tried, ascending; empty if it has no such setting.
+        rates: its tried rates, ascending; empty if it has no such setting.
         curve: float64 [rates], its best score at each; NaN where all diverged or were stopped.
         near: the lowest and highest rate around its best one within a standard error of its score;
             ``None`` if unknown.
@@ -174,7 +174,7 @@ def compare(
     rate = "peak" if rate is None else rate
     sign = -1.0 if maximize else 1.0
     mean, error = result.scores(metric)
-    # A cost is less where a trial is better, so that one set of rules serves both senses.
+    # A cost is less where a trial is better, so one set of rules serves both senses.
     cost, values = sign * mean, result.final(metric).reshape(len(mean), -1)
     # Compared by the rate itself, each kind has one rate and no curve over it.
     curves = {
@@ -288,7 +288,7 @@ class _Curve(NamedTuple):
 
 
 def _best_costs(result: ScoredTrials, group: list[int], rate: str, cost: np.ndarray) -> _Curve:
-    """The best cost at each rate that a kind has tried."""
+    """The best cost at each tried rate of a kind."""
     best: dict[float, float] = {}
     stopped = set[float]()
     for i in group:

@@ -140,7 +140,7 @@ class Scale:
 
 
 def set_marks(axis: Any, shown: list[str], ordered: bool) -> None:
-    """Marks at 0, 1, ... that do not overlap: words are turned; without room, some are omitted."""
+    """Marks at 0, 1, ... without overlap: words are turned; without room, some are omitted."""
     box, points = axis.axes.get_window_extent(), 72 / axis.axes.figure.dpi
     across = axis.axis_name == "x"
     room = (box.width if across else box.height) * points / len(shown)
@@ -197,7 +197,7 @@ def _with_room_beside(ax: Axes, names: list[str], width: float) -> float:
     from matplotlib.ticker import FixedLocator
 
     # With a dot, for matplotlib fails to measure a blank text. Names take at most 0.55 of the
-    # width, so that there is something left to see.
+    # width, so there is room left for the curves.
     longest = max(TextPath((0, 0), f".{name}", size=_FONT).get_extents().width for name in names)
     left = 1 - min(0.55, (1.06 * longest + 6) / width)
     scale = ax.xaxis.get_transform()

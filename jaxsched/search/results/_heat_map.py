@@ -82,7 +82,7 @@ def _draw_cells(
             frame(x, y, 1, facecolor=colour, edgecolor="white", linewidth=1)
             kind = draw.text(picture.result.trials[i].kind, 12)
             number = f"{mean[i]:.3g}" + f"\n{kind}" * (len(picture.kinds) > 1)
-            # By its luma (Rec. 601), so that the text can be read on every colour of the map.
+            # By its luma (Rec. 601), so the text is readable on every colour of the map.
             ink = "black" if np.dot(colour[:3], (0.299, 0.587, 0.114)) > 0.5 else "white"
         if across * up <= 150:
             ax.text(x, y, number, ha="center", va="center", color=ink, fontsize=size)

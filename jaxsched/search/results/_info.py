@@ -31,25 +31,25 @@ class RunInfo(Mapping[str, Any]):
         evaluate_every: steps between evaluations; ``None``: at the end of each run.
         monitor: the validation metric that controllers observed.
         updates_per_step: optimizer updates in a step, which schedules count.
-        width: number of runs that were vectorized together.
+        width: number of runs vectorized together.
         devices: number of devices.
-        threads: number of threads that trained, at the end.
+        threads: number of training threads, at the end.
         platform: "cpu", "gpu" or "tpu".
-        machines: the kinds of machines that trained the runs, including runs in a checkpoint's
+        machines: the kinds of machines of the training, including runs in a checkpoint's
             directory. On different ones the same run differs by rounding.
-        units: number of units that workers of an executor trained.
-        repeated: updates that were trained again since several units needed them.
+        units: number of units trained by workers of an executor.
+        repeated: updates trained again since several units needed them.
         seconds: duration of the whole call.
         traces: compiled function -> how often it was traced.
-        saved: steps that were not trained: "shared" (prefixes of several trials), "stopped"
+        saved: untrained steps: "shared" (prefixes of several trials), "stopped"
             (early) and "diverged"; if the result is partial, also "unfinished".
-        stored: steps that were not trained by this call, since a checkpoint's directory held them.
+        stored: steps not trained by this call, since a checkpoint's directory held them.
         partial: whether Ctrl-C has ended it; see ``SweepResult.partial``.
         identity: the fields that identify the task, name -> text.
         everything: whether the training data were all data except the test data, as in
             ``final_score`` after a cross-validation.
         shard: the argument of ``sweep(shard=...)``.
-        shards: number of shards that ``merge`` has joined.
+        shards: number of shards joined by ``merge``.
     """
 
     # Every field has a default: a result may be made by hand, and a ledger, a backend and a merge

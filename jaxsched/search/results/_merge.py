@@ -25,10 +25,10 @@ from jaxsched.search.store._fields import difference
 
 @known_arguments
 def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
-    """The results of all shards as the result that one process would have given.
+    """The results of all shards as the result of a single process.
 
     Args:
-        parts: ``SweepResult`` objects or files that they were saved to, one of each shard.
+        parts: ``SweepResult`` objects or their saved files, one of each shard.
 
     Raises:
         TypeError: if it is one result or file instead of a list.
@@ -94,7 +94,7 @@ def _joined_info(infos: list[RunInfo]) -> RunInfo:
     """How the shards were run, side by side.
 
     They have trained at the same time, so their devices add up and the longest time counts. The
-    other fields come from the first one; all agree, except for a width that each has measured.
+    other fields come from the first one; all agree, except for the measured width.
     """
     reasons = dict.fromkeys(reason for info in infos for reason in info.saved)
     return dataclasses.replace(

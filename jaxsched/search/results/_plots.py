@@ -130,7 +130,7 @@ def _training_curves(result: ScoredTrials, window: int) -> list[Curve]:
     curves = []
     for values in result.train["loss"]:
         finite = np.isfinite(values).all(axis=(0, 1))
-        end = len(finite) if finite.all() else int(finite.argmin())  # the first that is not
+        end = len(finite) if finite.all() else int(finite.argmin())  # the first not finite
         mean = values[..., :end].mean(axis=(0, 1), dtype=np.float64)
         width = min(window, end)
         if width > 1:
@@ -285,7 +285,7 @@ def _mark_off_axes(picture: draw.Picture, at: dict[int, float], colour_of: dict[
 
 
 def _limit_to_scores(picture: draw.Picture) -> None:
-    """Room for the scores and their errors, but not for an error that is larger than both."""
+    """Room for the scores and their errors, but not for an error larger than both."""
     # With two runs the error may be a hundred times the distance of the scores. Its bar is then cut
     # at the edge, since the scores are compared.
     trials = [i for i in picture.trials if i not in picture.lost and i not in picture.beyond]

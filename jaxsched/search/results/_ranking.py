@@ -37,7 +37,7 @@ class Scores:
 def means(values: np.ndarray) -> np.ndarray:
     """float64 [trials] of [trials, runs]; NaN where a run has no finite value.
 
-    The mean of the runs that are left would rank a trial by its luckiest seeds.
+    The mean of the remaining runs would rank a trial by its luckiest seeds.
     """
     finite = np.isfinite(values).all(axis=1)
     mean = np.full(len(values), np.nan)
@@ -73,7 +73,7 @@ def scored(values: np.ndarray, ranking: list[int]) -> Scores:
     With up to 5 runs the variance is pooled over the better half of the trials (of the
     ``ranking``, at least 4): bad settings are noisier, and settings near divergence by orders of
     magnitude. A trial with 1000 times the variance of the others is not pooled either: at least 4
-    may be all. A trial that is not pooled has its own variance if that is larger.
+    may be all. A trial outside the pool has its own variance if it is larger.
     """
     # The circle grows smaller: first all trials with a mean, then their better half, then the
     # trials in it with a variance of the usual size.
@@ -101,7 +101,7 @@ def scored(values: np.ndarray, ranking: list[int]) -> Scores:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The mean difference of two trials over the runs that they have in common.
+    """The mean difference of two trials over their common runs.
 
     Args:
         mean: mean of the paired differences.

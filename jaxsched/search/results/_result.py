@@ -30,10 +30,10 @@ class SweepResult(ScoredTrials):
         horizons: int64 [trials], length of each run.
         train: metric -> float32 [trials, folds, seeds, steps], of each update's batch; NaN after
             the end of a run, a divergence or a stop. With controllers also hyperparameter -> the
-            values that were applied.
+            applied values.
         validation: metric -> float32 [trials, folds, seeds, evaluations], likewise.
         evaluated: int64 [evaluations], the steps after which the validation metrics were taken.
-        diverged: int64 [trials, folds, seeds], the update with a loss that was not finite, or -1.
+        diverged: int64 [trials, folds, seeds], the update with a loss that is not finite, or -1.
         stopped: int64 [trials], the step after which early stopping gave a trial up, or -1.
         steps_asked: sum of the lengths of all runs.
         steps_trained: computed updates of the runs that have ended.
@@ -94,7 +94,7 @@ class SweepResult(ScoredTrials):
     ) -> Comparison:
         """Each kind of schedule at its own best setting: the differences, and the sensitivity.
 
-        At one common rate, a comparison would only show which kind that rate suits. So each kind
+        At one common rate, a comparison would only show which kind suits this rate. So each kind
         has its own best rate (as in Naganuma et al., arXiv:2603.10301), and other settings.
 
         Args:

@@ -162,7 +162,7 @@ def _check_arrays(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None
     def in_steps(name: str) -> bool:
         return bool(np.all((arrays[name] >= -1) & (arrays[name] <= longest)))
 
-    # Values that are read by position must have one: the final score is at the horizon, say.
+    # Values read by position must have one: the final score is at the horizon, say.
     conditions = {
         "there must be at least one run": 0 not in runs,
         "evaluated must increase from 1 up": np.all(np.diff(evaluated, prepend=0) >= 1),
@@ -178,7 +178,7 @@ def _check_arrays(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None
 
 
 def _decoded_trial(data: _Trial, where: str) -> Trial:
-    """The trial of ``_trial_data``, without the recipe that made it."""
+    """The trial of ``_trial_data``, without its recipe."""
     schedules = {
         name: _decoded_schedule(schedule, f"{where}, schedule of {shorten(repr(name))}")
         for name, schedule in data.schedules.items()

@@ -60,7 +60,7 @@ class Best:
 
 
 def _of_result(method: F) -> F:
-    """Errors of wrong calls name the class that people know.
+    """Errors of wrong calls name the public class.
 
     Python takes it from the function: "SweepResult.best() got an unexpected keyword argument".
     """
@@ -209,7 +209,7 @@ class ScoredTrials:
         return ranks.paired(values[trial], values[other], level)
 
     def having(self, name: str, where: str, other: str = "") -> list[int]:
-        """The trials that have a setting.
+        """The trials with a setting of this name.
 
         Raises:
             ValueError: if none has.
@@ -275,7 +275,7 @@ class ScoredTrials:
         return self.final(metric).reshape(len(self.trials), -1).astype(np.float64)
 
     def _scored(self, metric: str | None) -> ranks.Scores:
-        # By the sweep's own metric, so that each metric is pooled over the same half of the trials.
+        # By the sweep's own metric, so each metric is pooled over the same half of the trials.
         return ranks.scored(self._runs(metric), self._own_ranking)
 
     # Kept: the scores of each metric ask for it, and a result does not change.

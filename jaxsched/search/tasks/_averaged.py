@@ -180,7 +180,7 @@ def _weight_methods(task: Task) -> list[str]:
 
 
 # The arrays of the inner task are arguments of the programs here, too, so all averaged folds share
-# one. A task that is made anew of traced arrays is not checked again: hence no constructor.
+# one. A task rebuilt from traced arrays is not checked again: hence no constructor.
 def _flatten(task: Averaged) -> tuple[tuple[tuple[GetAttrKey, Task]], _How]:
     return ((GetAttrKey("task"), task.task),), (task.window, task.decay)
 

@@ -28,22 +28,22 @@ from jaxsched.search._fingerprint import aval_of, opened
 class Value(NamedTuple):
     """The known facts about a value inside a function."""
 
-    reads: int = 0  # the inputs that it may depend on: bit ``i`` stands for input ``i``
-    input: int | None = None  # the number of the input that it equals, unchanged
+    reads: int = 0  # the inputs it may depend on: bit ``i`` stands for input ``i``
+    input: int | None = None  # the number of the equal input, unchanged
     narrow: np.dtype | None = None  # the dtype of this input, if the value has a wider one
     constant: np.ndarray | None = None  # the number in all of its elements, an array of no axes
 
     @property
     def same(self) -> int | None:
-        """The number of the input that it equals, in the input's own dtype."""
+        """The number of the equal input, in the input's own dtype."""
         return self.input if self.narrow is None else None
 
 
 class Flow(NamedTuple):
     """How a function's outputs come from its inputs."""
 
-    reads: list[int]  # for each output, the inputs that it may depend on, as bits
-    same: list[int | None]  # for each output, the input that it hands on unchanged
+    reads: list[int]  # for each output, the inputs it may depend on, as bits
+    same: list[int | None]  # for each output, the input it hands on unchanged
     escapes: int  # the inputs that may reach the host through an ``io_callback``
 
 
@@ -60,14 +60,14 @@ def flow(jaxpr: Jaxpr | ClosedJaxpr) -> Flow:
 
 
 def follow(jaxpr: Jaxpr | ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
-    """The outputs of a jaxpr for inputs that are partly known, with constants computed."""
+    """The outputs of a jaxpr for partly known inputs, with constants computed."""
     return _Walk(constants=True).outputs(jaxpr, inputs)
 
 
 def sources(start: int, reads: Sequence[int], cut: Iterable[int] = ()) -> int:
     """The parts of a state on which the parts ``start`` depend, after any number of updates.
 
-    ``reads`` has, for each part, the parts that its update reads. Nothing passes through the parts
+    ``reads`` has, for each part, the parts its update reads. Nothing passes through the parts
     ``cut``. Bits of ``start`` beyond the state mean nothing.
     """
     open_ = [i for i in range(len(reads)) if i not in set(cut)]
@@ -197,7 +197,7 @@ def _of_either_case(cases: Sequence[Value], chooser: Value) -> Value:
     """The facts that hold in all cases."""
     first, reads = cases[0], union([x.reads for x in cases])
     known = first.input is not None or first.constant is not None
-    # `x[1:]` is everything known of a value except the inputs that it reads.
+    # `x[1:]` is everything known of a value except its `reads`.
     if len(cases) == 1 or (known and all(x[1:] == first[1:] for x in cases)):
         return first._replace(reads=reads)  # the choice does not matter
     return Value(reads | chooser.reads)

@@ -1,4 +1,4 @@
-"""An optimizer that is built anew in every update; its state follows its hyperparameters.
+"""An optimizer built anew in every update; its state follows its hyperparameters.
 
 A factory may put values into the optimizer's *state* (``optax.inject_hyperparams``, ``js.inject``,
 rates of groups). They are computed once, before any hyperparameter has a value, and would not

@@ -73,7 +73,7 @@ def _linen_model(module: Any, sample: PyTree) -> Model:
     from flax import errors
 
     known = inspect.signature(type(module).__call__).parameters
-    # A mode in a field of the module stays as it is: Flax refuses a mode that is given twice.
+    # A mode in a field of the module stays as it is: Flax refuses a mode given twice.
     modes = {n: v for n, v in _MODES.items() if n in known and getattr(module, n, None) is None}
     model = _Linen(module, sample, modes, random=False)
     # No attribute of a module says whether it draws in training, since a Dropout may be anywhere

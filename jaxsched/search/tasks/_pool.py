@@ -17,7 +17,7 @@ from jaxsched._types import PyTree
 from jaxsched.search.tasks._batches import shuffled
 from jaxsched.search.tasks._samples import Samples, check_alike
 
-_DRAWN = 4096  # number of a source's samples that are evaluated, if it trains on all
+_DRAWN = 4096  # number of evaluated samples of a source, if it trains on all
 
 
 class Pool:

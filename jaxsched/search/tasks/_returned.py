@@ -27,7 +27,7 @@ def of_weights(metric: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class TaskShape:
-    """The shapes of a task that was traced and not run; all trees are abstract."""
+    """The shapes of a traced task; nothing was run, so all trees are abstract."""
 
     state: State
     metrics: Metrics  # of a step

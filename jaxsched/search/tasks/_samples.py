@@ -1,4 +1,4 @@
-"""The data of a ``Supervised`` task: trees of arrays, or a source that is read item by item."""
+"""The data of a ``Supervised`` task: trees of arrays, or a source, read item by item."""
 
 from __future__ import annotations
 
@@ -118,9 +118,9 @@ class Samples:
 class Columns(Samples):
     """A pair of trees with an axis of samples in every leaf."""
 
-    # A column is an array, with rows that are taken at once, or a sequence of items that are read
-    # one by one, such as images in files. The size of a sequence in bytes is not known, so `nbytes`
-    # is infinite, and all of the data are read on the host, batch by batch.
+    # A column is an array, with rows taken at once, or a sequence of items, read one by one, such
+    # as images in files. The size of a sequence in bytes is not known, so `nbytes` is infinite, and
+    # all of the data are read on the host, batch by batch.
 
     def __init__(self, argument: str, given: Data):
         super().__init__(argument, given)

@@ -85,7 +85,7 @@ class Supervised:
         validation: the same; may be omitted for cross-validation, which pools it with ``train``.
             The evaluated data of a run (in a fold, its part) are on the device as a whole.
         test: the same; stays on the host until the final score.
-        batch_size: rows that the model sees at once, at least 1.
+        batch_size: rows seen by the model at once, at least 1.
         accumulation: micro-batches of one update, at least 1: their gradients and losses are
             averaged, in the memory of one. The rows are the same as in one batch ``accumulation``
             times as large, and so is the update if the model treats every sample by itself. Batch
@@ -208,7 +208,7 @@ class Supervised:
             return jnp.mean(per_sample("loss=...", static.loss, outputs, targets)), rest
 
         # The rest comes first, as the carry of a scan: each micro-batch begins with the batch
-        # statistics and the random key that the one before has left.
+        # statistics and the random key of the one before.
         def with_gradient(rest: PyTree, micro: PyTree) -> tuple[PyTree, PyTree]:
             gradient_of = jax.value_and_grad(loss_of, has_aux=True)
             (loss, rest), gradient = gradient_of(state.params, rest, micro)
@@ -300,7 +300,7 @@ class Supervised:
     def everything(self) -> Supervised:
         """Trains on training and validation data together, and evaluates on the same.
 
-        Of data that are read on the host, it evaluates on a fixed draw of at most 4096.
+        If data are read on the host, it evaluates on a fixed draw of at most 4096.
         """
         static = self._static
         return self._with_split(Split.everything(static.samples, static.source is not None))
@@ -349,7 +349,7 @@ class Supervised:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Static:
-    """The parts of a task that are not arrays.
+    """The parts of a task except its arrays.
 
     All folds hold one object, which equals itself only: so they share compiled programs, and two
     tasks made of equal functions do not.
@@ -365,7 +365,7 @@ class _Static:
     test: Samples | None
     sample: Sample
     samples: int  # of training and validation
-    source: Pool | None  # of data that are read on the host
+    source: Pool | None  # of data read on the host
 
 
 def _check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> None:

@@ -38,15 +38,15 @@ METHODS = ("init", "step", "evaluate")
 
 # Only the trace takes a task apart. The programs, the feed, the store and the identity of a sweep
 # need shapes, jaxprs, digests, arrays and batches, and ask the fold for them. So only this file
-# knows the special cases of tasks: arrays that are read from a disk, data behind closures, no
+# knows the special cases of tasks: arrays read from a disk, data behind closures, no
 # batches at all. Folds with equal program digests share a compiled program; they differ in their
 # arrays, which are its arguments.
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """A task, or a fold of one, that was traced: from here on it answers for the task."""
+    """A traced task, or a traced fold of one: from here on it answers for the task."""
 
     task: Task
-    owner: Task  # the one that was given; its programs live as long
+    owner: Task  # the given task; its programs live as long
     shape: TaskShape
     digests: dict[str, str]  # method -> digest of the program, all constants included
     data: str  # digest of the arrays
@@ -93,7 +93,7 @@ class Fold:
 
     @property
     def code(self) -> str:
-        """Alike for folds that are one program."""
+        """Equal for folds with the same program."""
         return " ".join(self.digests.values())
 
     def with_test(self, caller: str) -> Fold:
@@ -116,7 +116,7 @@ class Fold:
         return next((m for m in methods if any(map(_is_rbg, self._equations(m)))), "")
 
     def primitives(self, method: str) -> set[str]:
-        """The names of all that a method calls."""
+        """The names of all primitives in a method."""
         return {e.primitive.name for e in self._equations(method)}
 
     def _equations(self, method: str) -> Iterator[Any]:
@@ -125,7 +125,7 @@ class Fold:
 
 
 def found_task(task: Task | str, caller: str = "sweep") -> Task:
-    """The task itself, or the task of a name: a factory's result, or an object that is no factory.
+    """The task itself, or the task of a name: a factory's result, or an object as it is.
 
     Raises:
         ValueError: if the text is not of this form, or nothing can be imported by it.
@@ -172,11 +172,11 @@ def trace_folds(
 ) -> tuple[Fold, ...]:
     """The task, or its folds, which must be alike; folds that differ in arrays are traced once.
 
-    ``owner`` is the task that it was made of, if it is another one.
+    ``owner`` is the original task, if this is another one.
     """
     if folds is not None and getattr(task, "fold", None) is None:
         raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
-    # Folds of a task that is a pytree differ in their arrays alone, which are arguments of its
+    # Folds of a pytree task differ in their arrays alone, which are arguments of its
     # programs: the first is traced, the others are copies of it with arrays of their own. Only the
     # trace shows the arrays that an opaque task closes over, so each of its folds is traced, and
     # folds with the same program have one digest.
@@ -252,7 +252,7 @@ def trace_task(
 
 
 def _traced(f: Callable[..., Any], *arguments: PyTree) -> tuple[ClosedJaxpr, Any]:
-    """The jaxpr of a function, and the abstract tree that it returns."""
+    """The jaxpr of a function, and its result as an abstract tree."""
     traced, returned = jax.make_jaxpr(f, return_shape=True)(*arguments)
     return _with_users_arrays(traced), returned
 
@@ -261,11 +261,11 @@ def _with_users_arrays(traced: ClosedJaxpr) -> ClosedJaxpr:
     """The jaxpr with NumPy's arrays as constants, without the copies that JAX makes of them."""
     # JAX makes a float32 copy of a float64 array that a method closes over, as an object of a class
     # of its own, and finds it again by the user's array as long as anything holds it: our jaxpr,
-    # or the traceback of an error that a notebook keeps. The user may have changed the array in
+    # or the traceback of an error in a notebook. The user may have changed the array in
     # place since, and the next sweep would train on the numbers of before. A plain view holds the
     # copy's memory and not that object. Constants stand in closed jaxprs at any depth: the jaxprs
     # of jitted functions and of branches are parameters of equations.
-    made: dict[int, Any] = {}  # by id: a function that is called twice stays one, and cheap
+    made: dict[int, Any] = {}  # by id: a function called twice stays one, and cheap
 
     def of_users(x: Any) -> Any:
         if type(x) is tuple:  # such as the branches of a `cond`
@@ -312,7 +312,7 @@ def _traced_step(
 
 
 def _check_arrays(caller: str, arrays: list[ArrayLike], shape: TaskShape) -> None:
-    """Raises if an array of the task, or one that its methods close over, is gone."""
+    """Raises if an array of the task, or in a closure of its methods, is deleted."""
     held = (x for name in METHODS for x in getattr(getattr(shape, name), "consts", ()))
     for x in [*arrays, *held]:
         if isinstance(x, jax.Array) and x.is_deleted():

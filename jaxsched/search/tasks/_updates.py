@@ -61,8 +61,8 @@ def check_every_step(caller: str, shape: TaskShape, hyperparams: int) -> None:
 def check_used(caller: str, task: Task, hyperparams: tuple[str, ...], shape: TaskShape) -> None:
     """Raises a ``ValueError`` that names the hyperparameters without effect on the run.
 
-    One acts on the loss, or on a metric through the state. One that is only reported, as a metric
-    or in a part of the state that nothing reads, does not.
+    A hyperparameter must act on the loss, or on a metric through the state. It is without effect if
+    it is only reported, as a metric or in an unread part of the state.
     """
     # A hyperparameter acts if the loss of the step reads it, if a callback hands it to the host, or
     # if it changes a part of the state that a loss or metric reads, now or after any number of
@@ -116,7 +116,7 @@ def check_all_read(caller: str, shape: TaskShape, hyperparams: int) -> None:
 
 
 def _rows_read(jaxpr: Jaxpr, var: Var) -> set[int]:
-    """The rows of an input that may be read: all, unless only constant slices are taken of it."""
+    """The rows of an input in use: all, unless only constant slices of it are read."""
     everything = {*range(aval_of(var).shape[0])}
     read = everything.copy() if var in jaxpr.outvars else set()
     for eqn in jaxpr.eqns:
@@ -133,9 +133,9 @@ def _rows_read(jaxpr: Jaxpr, var: Var) -> set[int]:
 
 
 def _update_periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int | None]:
-    """In one of how many steps parameters are updated, and in one of how many a value acts.
+    """The number of steps for one update of the parameters, and for one effect of a value.
 
-    ``None`` where that isn't seen to be few.
+    ``None`` where this number is not known to be small.
     """
     count = len(shape.dtypes)
     inputs = [*map(aval_of, shape.step.jaxpr.invars)]
@@ -157,7 +157,7 @@ def _update_periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int
         i for i in range(count) if loss >> i & 1 and jnp.issubdtype(inputs[i].dtype, np.inexact)
     ]
     moved: list[int] = []
-    acted: list[int] = [] if ever else [0, 1]  # that none ever acts is another check's error
+    acted: list[int] = [] if ever else [0, 1]  # another check refuses a task if none ever acts
     # A step on known counters: which weights it hands on, and whether a hyperparameter acts.
     for t in range(_STEPS):
         state = [Value(input=i) if x is None else Value(constant=x) for i, x in enumerate(counters)]

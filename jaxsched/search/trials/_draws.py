@@ -26,7 +26,7 @@ class Distribution:
 
     def at(self, u: float) -> float | int:
         """The quantile ``u`` in [0, 1)."""
-        # Every whole number owns an interval of one, so that the bounds are not rarer: from 0 to 9
+        # Every whole number owns an interval of one, so the bounds are not rarer: from 0 to 9
         # the range is [0, 10), and a draw is rounded down. By rounding error it may be 10 itself.
         low, high = self.low, self.high + self.whole
         if self.log:

@@ -25,7 +25,7 @@ def as_trials(trials: object) -> Trials:
     """The argument of a sweep as trials with names and kinds of their own.
 
     Schedules (of the learning rate), trials and dicts hyperparameter -> schedule: one, a list of
-    them, or a dict that names them or lists of them.
+    them, or a dict from names to them or to lists of them.
     """
     if isinstance(trials, Mapping):
         if "learning_rate" in trials:
@@ -168,7 +168,7 @@ def _renamed(trial: Trial, name: str) -> Trial:
 
 
 def _differing_settings(trials: list[Trial]) -> list[str]:
-    """The settings that differ between trials of one name, in their order."""
+    """The differing settings of trials with one name, in their order."""
     names = dict.fromkeys(n for trial in trials for n in trial.settings)
     shown = {n: labels(t.settings[n] for t in trials if n in t.settings) for n in names}
     differ = [n for n in names if len({plain(trial.settings.get(n)) for trial in trials}) > 1]
@@ -179,7 +179,7 @@ def _differing_settings(trials: list[Trial]) -> list[str]:
 
 
 def _differing_schedules(trials: list[Trial]) -> list[str]:
-    """The words that differ between schedules, after the name of one of several."""
+    """The differing words of schedules, after the name of one of several."""
     names = dict.fromkeys(n for trial in trials for n in trial.schedules)
     unlike: list[list[str]] = [[] for _ in trials]
     for name in names:

@@ -83,7 +83,7 @@ def kinds_of(recipe: Any, arguments: Iterable[str], where: str) -> list[Kind]:
 
 
 def by_name(given: Mapping[Any, V], where: str) -> dict[str, V]:
-    """The same dict, with names that are different texts."""
+    """The same dict; its names must be different texts."""
     named = {str(name).strip(): one for name, one in given.items()}
     if "" in named or len(named) < len(given):
         raise ValueError(

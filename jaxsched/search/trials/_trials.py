@@ -98,7 +98,7 @@ def controllers(trial: Trial) -> dict[str, AbstractController]:
 
 
 def as_setting(value: Any) -> Any:
-    """A value as in a result that was saved and loaded: arrays and tuples as lists or a number."""
+    """A value as in a saved and loaded result: arrays and tuples as lists or a number."""
     if isinstance(value, (np.ndarray, np.generic, jax.Array)) and hasattr(value, "tolist"):
         return value.tolist()
     return [as_setting(v) for v in value] if type(value) in (list, tuple) else value
