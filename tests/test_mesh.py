@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -343,8 +344,11 @@ def test_arrays_of_any_kind_come_back(tmp_path):
         "host": np.arange(3),
     }
     kinds = _orbax.save(tmp_path / "x", arrays)
-    shardings = dict.fromkeys(kinds, NamedSharding(mesh_of_all(), PartitionSpec()))
+    mesh = mesh_of_all()
+    shardings = dict.fromkeys(kinds, NamedSharding(mesh, PartitionSpec()))
     read = _orbax.load(tmp_path / "x", kinds, shardings)
+    held = {name: x for name, x in read.items() if x.size}
+    chex.assert_tree_is_sharded(held, devices=list(mesh.devices.flat))
     back, changed = _orbax.verified(read, kinds)
     assert not changed
     for name, x in arrays.items():
