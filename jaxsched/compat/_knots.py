@@ -58,10 +58,10 @@ def drops(start: Leaf, factor: Leaf, steps: Sequence[Leaf]) -> AbstractSchedule:
     if not known(steps):
         return PiecewiseConstant(*_in_order(start, [larger(step, 0) for step in steps], factors))
     order = sorted(range(len(steps)), key=lambda i: plain(steps[i]))
-    return levels([steps[i] for i in order], _products(start, [factors[i] for i in order]))
+    return levels([steps[i] for i in order], products(start, [factors[i] for i in order]))
 
 
-def _products(start: Leaf, factors: Sequence[Leaf]) -> list[Leaf]:
+def products(start: Leaf, factors: Sequence[Leaf]) -> list[Leaf]:
     return list(itertools.accumulate(factors, multiply, initial=start))
 
 
@@ -89,7 +89,7 @@ def scaled_knots(
     if known(steps):
         of_step = dict(zip(map(plain, steps), scales, strict=True))  # as in a dict of Python
         steps = sorted(of_step)
-        values = _products(start, [of_step[step] for step in steps])
+        values = products(start, [of_step[step] for step in steps])
         if not steps or steps[0] > 0:
             return kind(stack([0, *steps]), stack(values))
         return moved(kind(np.asarray(steps) - steps[0], stack(values[1:])), steps[0])

@@ -15,7 +15,7 @@ from typing import Any
 from jaxsched._checks import checked_number, checked_whole, violates
 from jaxsched._text import describe
 from jaxsched.compat import _pieces as pieces
-from jaxsched.compat._knots import levels
+from jaxsched.compat._knots import levels, products
 from jaxsched.compat._signature import (
     Count,
     Fractions,
@@ -192,7 +192,7 @@ def StepWithFixedGammaParamScheduler(
     """
     count = checked_whole("fvcore.StepWithFixedGammaParamScheduler(num_decays=...)", num_decays, 1)
     # As there, one product after another: a power of gamma may differ in the last bit.
-    values = list(itertools.accumulate([gamma] * count, multiply, initial=base_value))
+    values = products(base_value, [gamma] * count)
     return _stairs([i / (count + 1) for i in range(1, count + 1)], values, steps)
 
 

@@ -209,7 +209,13 @@ def reduce_on_plateau(
     """
     return Plateau(
         Constant(1.0),
-        *(factor, patience, rtol, atol, cooldown, min_scale, accumulation_size),
+        factor,
+        patience,
+        rtol,
+        atol,
+        cooldown,
+        min_scale,
+        accumulation_size,
         rule="optax",
         nan="bad",
     )

@@ -340,7 +340,7 @@ def _one_cycle(
     before, height = knots[-1]
     # With a share of 1 the rise takes all steps and its top is the last value: the fall, which
     # would be of no length or a negative one, is a plateau behind it.
-    falls = lambda x, y: where(lambda last, before: last > before, (last, before), x, y)
+    falls = lambda x, y: where(operator.gt, (last, before), x, y)
     knots.append((falls(last, add(before, 1.0)), falls(end, height)))
     # With a share of 0 the rise is over at step -1, and with three phases the way down at step -2.
     # A piece has no knots before 0, so the axis begins 4 steps earlier. Knots that would then be
