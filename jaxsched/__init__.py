@@ -45,8 +45,9 @@ def _get(name: str) -> object:
     if name in _ROOMS:
         return importlib.import_module(f"jaxsched.{name}")
     message = f"module 'jaxsched' has no attribute {name!r}"
-    if name == "__all__":  # which `from jaxsched import *` asks for
+    if name == "__all__":  # which `from jaxsched import *` asks for: the names without Optax
         _load("core")
+        _load("tools")
     elif not name.startswith("_"):
         for part in _PARTS:
             _load(part)

@@ -172,6 +172,8 @@ def test_import_jaxsched_loads_nothing_and_a_schedule_jax_and_numpy_only():
     said = [f"{statement} []" for statement in LIGHT.strip().splitlines()]
     said += ["js.inject ['optax']", "import jaxsched.search ['jaxsched.search', 'optax']"]
     assert done.stdout.splitlines() == said
+    done = python("from jaxsched import *; print(Plateau, plot, Units, Cosine)")  # of both parts
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_package_works_with_assertions_stripped():
