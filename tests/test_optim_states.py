@@ -143,6 +143,22 @@ def test_adopt_takes_the_memory_of_a_controller_with_other_options(kind, more):
         )
 
 
+@pytest.mark.parametrize("kind", [C.Greedy, C.Plateau])
+def test_adopt_keeps_a_memory_that_was_saved_as_numbers(kind):
+    """In x64 mode they are 64-bit ones, which a state has not."""
+    serialization = pytest.importorskip("flax.serialization")
+    with jax.enable_x64(True):
+        tx = inject(optax.sgd)(learning_rate=kind(1.0, factor=0.5, patience=5))
+        state = tx.init(PARAMS)
+        for value in (2.0, 3.0, 4.0):
+            state = js.observe(state, value=value)
+        held = serialization.to_state_dict(state)
+        del held["schedules"]
+        adopted = adopt(jax.tree.map(lambda x: np.asarray(x).tolist(), held), tx.init(PARAMS))
+        chex.assert_trees_all_equal(adopted.controller_states, state.controller_states)
+        chex.assert_trees_all_equal_dtypes(adopted.controller_states, state.controller_states)
+
+
 def test_an_update_step_is_exported():
     tx = inject(optax.adam)(learning_rate=LR)
     state = tx.init(PARAMS)

@@ -246,11 +246,13 @@ def _seen_controllers(
             names = [path_text(path) for path, _ in jax.tree_util.tree_leaves_with_path(blank)]
             leaves = {"/".join(path): leaf for path, leaf in _named_leaves(memory, ())}
             tree: Any = jax.tree.structure(blank)
-            # A field that was added since begins.
+            # A field that was added since begins. The dtypes are the state's: in x64 mode JSON's
+            # numbers would be 64-bit ones, a part of another form, which begins anew.
             held_leaves = [
-                leaves.get(n, x) for n, x in zip(names, jax.tree.leaves(blank), strict=True)
+                jnp.asarray(leaves.get(n, x), x.dtype)
+                for n, x in zip(names, jax.tree.leaves(blank), strict=True)
             ]
-            seen.append((kind, tree.unflatten(map(jnp.asarray, held_leaves))))
+            seen.append((kind, tree.unflatten(held_leaves)))
         old, memory = getattr(old, "base", None), fields.get("base")
     return seen
 
