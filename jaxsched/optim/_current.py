@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 
 from jaxsched._checks import checked_flag
 from jaxsched._types import OptState, PyTree
@@ -60,12 +63,24 @@ def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, jax.Arr
         raise ValueError(f"current(opt_state) {HELP}")
     named = {}
     for site in sites:
-        values = _upcoming_values(site) if upcoming else hyperparameters(site.state)
+        values = _upcoming_values(site) if upcoming else _applied_values(site.state)
         for name, value in sorted(values.items()):
             # A group's multiplier is named "<group>/<rate>"; its rate is shown.
             base = name.rpartition("/")[2]
             named[site.qualified(name)] = value if base == name else value * values[base]
     return named
+
+
+def _applied_values(state: Any) -> dict[str, jax.Array]:
+    """The values as they were applied; before the first update, the values for that update."""
+    values = hyperparameters(state)
+    if isinstance(state, InjectState):
+        # Only the optimizer can ask an opaque controller. Until an update has asked it again, its
+        # value from `init` is here, as it was before any override.
+        for name in values.keys() - state.schedules.keys():
+            applied = state.knobs[name].apply(values[name])
+            values[name] = jnp.where(state.count == 0, applied, values[name])
+    return values
 
 
 def _upcoming_values(site: Site) -> dict[str, jax.Array]:

@@ -269,17 +269,7 @@ def path_text(path: Iterable[Any]) -> str:
 def hyperparameters(state: Any) -> dict[str, jax.Array]:
     """The scheduled values of one injected state (or all, if none is scheduled), by name."""
     if isinstance(state, InjectState):
-        return {name: _applied_value(state, name) for name in state.values}
+        return dict(state.values)
     scheduled = getattr(state, "hyperparams_states", {})
     # Optax injects every number. The unscheduled ones matter only if none is scheduled.
     return {k: v for k, v in state.hyperparams.items() if not scheduled or k in scheduled}
-
-
-def _applied_value(state: InjectState, name: str) -> jax.Array:
-    """The value as it was applied; before the first update, the value for that update."""
-    value = state.values[name]
-    if name in state.schedules:
-        return value
-    # Only the optimizer can ask an opaque controller. Until an update has asked it again, its value
-    # from `init` is here, as it was before any override.
-    return jnp.where(state.count == 0, state.knobs[name].apply(value), value)
