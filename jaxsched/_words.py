@@ -242,7 +242,7 @@ def known_arguments(function: F) -> F:
     called: Any = vars(given)["__init__"] if is_class else given
     parameters = [*inspect.signature(called).parameters.values()][is_class:]  # without `self`
     others = [f"**{p.name}" for p in parameters if p.kind is p.VAR_KEYWORD]
-    names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     only_by_place = {p.name for p in parameters if p.kind is p.POSITIONAL_ONLY}
     by_name = [*names[len(places) :], *others]
